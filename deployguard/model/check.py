@@ -1,0 +1,112 @@
+"""Checks as people write them: one question about health each, told apart by their `source`."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from deployguard.model.fields import Duration, SelectorText, Share, Written
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+
+
+class Worse(Written):
+    """How much worse than stable is still tolerated: bad <= ratio x stable + margin, and never below the floor."""
+
+    ratio: float = Field(1.25, ge=1, le=100, description="tolerated ratio of the candidate's rate to stable's")
+    margin: Share = Field(0.0002, description="tolerated difference on top of the ratio, in points of the rate")
+    floor: Share = Field(0.0, description="a rate at or below this is never a reason to roll back")
+
+
+class CountsCheck(Written):
+    """What all checks on bad and total counts share."""
+
+    name: Name = Field(description="the check's name, unique in the guard")
+    worse_than_stable: Worse | None = Field(Worse(), description="compare the candidate with stable; null to switch off")
+    claims: float = Field(2.0, gt=1, le=1000, description="the smallest ratio to stable that this check must be able to see")
+    limit: Share | None = Field(None, description="absolute limit of the rate of bad requests, whatever stable does")
+    dispersion: float = Field(1.0, ge=1, le=12, description="how many errors come in one clump (phi); 1 when they are independent")
+    required: bool = Field(True, description="promotion needs this signal; without it the check can only stop a rollout")
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> CountsCheck:
+        if self.worse_than_stable is None and self.limit is None:
+            raise ValueError("the check asks nothing: give `worse_than_stable`, `limit`, or both")
+        return self
+
+
+class ScrapeCheck(CountsCheck):
+    """Counters on the instances' own metrics page, in the Prometheus or OpenMetrics text format."""
+
+    source: Literal["scrape"] = "scrape"
+    bad: SelectorText = Field(description="the series that count bad requests")
+    total: SelectorText = Field(description="the series that count all requests")
+    path: str = Field("/metrics", pattern=r"^/", description="where the instances expose their metrics")
+
+
+class BalancerCheck(CountsCheck):
+    """Requests counted by the local fleet's own balancer: no metrics needed, nothing the service could get wrong."""
+
+    source: Literal["balancer"] = "balancer"
+
+
+class Expect(Written):
+    """What must hold of a response; everything given must hold."""
+
+    status: int | None = Field(None, ge=100, le=599, description="the status code; 200 to 399 when nothing is said")
+    contains: str | None = Field(None, description="text that the body contains")
+    not_contains: str | None = Field(None, description="text that the body does not contain")
+    json_: dict[str, Any] | None = Field(None, alias="json", description="JSONPath (`$.a.b[0]`) to expected value")
+    within: Duration | None = Field(None, description="the longest time until the body has arrived")
+
+
+class Step(Written):
+    """One request of a journey: exactly one of get, post, put, delete."""
+
+    get: str | None = Field(None, description="URL, or a path below the guarded service")
+    post: str | None = Field(None, description="URL or path")
+    put: str | None = Field(None, description="URL or path")
+    delete: str | None = Field(None, description="URL or path")
+    headers: dict[str, str] = Field({}, description="request headers")
+    form: dict[str, str] | None = Field(None, description="form fields, sent url-encoded")
+    body: str | None = Field(None, description="the request's body as text")
+    json_: Any = Field(None, alias="json", description="the request's body as JSON")
+    expect: Expect = Field(Expect(), description="what must hold of the response")
+
+    @model_validator(mode="after")
+    def _one_method(self) -> Step:
+        if sum(url is not None for url in (self.get, self.post, self.put, self.delete)) != 1:
+            raise ValueError("a step is exactly one of `get`, `post`, `put`, `delete`")
+        return self
+
+    @property
+    def request(self) -> tuple[str, str]:
+        """Method and URL."""
+        for method in ("get", "post", "put", "delete"):
+            url = getattr(self, method)
+            if url is not None:
+                return method.upper(), url
+        raise AssertionError("a step without a method was refused")
+
+
+class ProbeCheck(Written):
+    """A user's journey, walked from outside by a process of its own, on stable's path and on the candidate's."""
+
+    name: Name = Field(description="the check's name, unique in the guard")
+    source: Literal["probe"] = "probe"
+    steps: list[Step] = Field(min_length=1, max_length=50, description="the journey; cookies are kept between its steps")
+    every: Duration = Field(dt.timedelta(seconds=1), description="a new walk starts this often")
+    timeout: Duration = Field(dt.timedelta(seconds=5), description="the longest time for one step")
+    veto: bool = Field(True, description="three red walks in a row on the candidate's path, green on stable's, roll back")
+    required: bool = Field(True, description="promotion needs this signal")
+
+    @model_validator(mode="after")
+    def _times(self) -> ProbeCheck:
+        if self.every <= dt.timedelta(0) or self.timeout <= dt.timedelta(0):
+            raise ValueError("`every` and `timeout` must be longer than 0s")
+        return self
+
+
+Check = Annotated[ScrapeCheck | BalancerCheck | ProbeCheck, Field(discriminator="source")]

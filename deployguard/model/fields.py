@@ -1,0 +1,93 @@
+"""The field types of the files that people write, each with its text form and its JSON Schema."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
+
+from deployguard.model.selector import parse_selector
+from deployguard.model.units import format_duration, format_share, parse_duration, parse_share
+
+ApiVersion = Literal["deployguard.dev/v1alpha1"]
+
+
+class Written(BaseModel):
+    """A part of a file: unknown fields are errors, and nothing changes after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, validate_default=True)
+
+
+def _duration(value: Any) -> Any:
+    if isinstance(value, dt.timedelta):
+        return value
+    if isinstance(value, str):
+        return parse_duration(value)
+    if value == 0 and not isinstance(value, bool):
+        return dt.timedelta(0)
+    raise ValueError(f"{value!r} has no unit; write a duration such as `30s` or `5m`")
+
+
+def _share(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise ValueError(f"{value!r} is not a share; write a percentage such as `25%`")
+    return parse_share(value)
+
+
+def _selector(value: Any) -> Any:
+    if isinstance(value, str):
+        parse_selector(value)
+    return value
+
+
+_INTERVALS = re.compile(r"(\d+)\s*intervals?")
+
+
+def _span(value: Any) -> Any:
+    """A duration, or a number of poll intervals kept as an int."""
+    if isinstance(value, str) and (match := _INTERVALS.fullmatch(value.strip())):
+        return int(match[1])
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    return _duration(value)
+
+
+Duration = Annotated[
+    dt.timedelta,
+    BeforeValidator(_duration),
+    PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d))+$|^0$", "examples": ["30s", "5m", "1h30m"]}),
+]
+Span = Annotated[
+    dt.timedelta | int,
+    BeforeValidator(_span),
+    PlainSerializer(lambda v: f"{v} intervals" if isinstance(v, int) else format_duration(v), return_type=str),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d))+$|^\d+ intervals?$",
+            "examples": ["2 intervals", "5m"],
+        }
+    ),
+]
+Share = Annotated[
+    float,
+    BeforeValidator(_share),
+    PlainSerializer(format_share, return_type=str),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": r"^\d+(\.\d+)?\s*%$"},
+                {"type": "number", "minimum": 0, "maximum": 1},
+            ],
+            "examples": ["25%", "0.02%"],
+        }
+    ),
+]
+SelectorText = Annotated[
+    str,
+    BeforeValidator(_selector),
+    WithJsonSchema({"type": "string", "examples": ['http_requests_total{code=~"5.."}']}),
+]

@@ -1,0 +1,142 @@
+"""The local fleet as people write it: N processes of one command behind a balancer, on this machine."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from deployguard.model.fields import ApiVersion, Duration, Written
+from deployguard.model.policy import Metadata
+
+Address = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$")]
+PLACEHOLDERS = ("port", "host", "release", "config", "version", "instance", "data")
+_PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+
+
+def _seconds(value: float) -> dt.timedelta:
+    return dt.timedelta(seconds=value)
+
+
+class Ready(Written):
+    """When an instance may be sent requests."""
+
+    get: str | None = Field(
+        None,
+        pattern=r"^/",
+        description="a path that answers 200 to 399 when ready; without it, an accepted connection is enough",
+    )
+    every: Duration = Field(_seconds(0.5), description="how often it is asked")
+    timeout: Duration = Field(_seconds(1), description="how long one answer may take")
+    within: Duration = Field(_seconds(30), description="an instance that is not ready this long after its start has failed to become ready")
+    unready_after: Annotated[int, Field(ge=1)] = Field(3, description="failed answers in a row that take a ready instance out of service")
+
+
+class Stop(Written):
+    """How an instance is ended."""
+
+    drain: Duration = Field(_seconds(5), description="how long running requests may finish after the last new one was sent")
+    signal: Literal["TERM", "INT", "QUIT", "HUP"] = Field("TERM", description="the signal that asks it to end")
+    kill_after: Duration = Field(_seconds(5), description="after this it is killed")
+
+
+class Reload(Written):
+    """How a running instance takes a new configuration without a restart."""
+
+    signal: Literal["HUP", "USR1", "USR2"] = Field("HUP", description="the signal that makes it read its configuration again")
+    within: Duration = Field(_seconds(5), description="if it does not say it has loaded the new digest by then, it is restarted")
+
+
+class Loaded(Written):
+    """Where an instance says what it has loaded."""
+
+    get: str = Field(pattern=r"^/", description="a path that answers JSON")
+    config: str | None = Field(None, pattern=r"^\$", description="JSONPath of the digest of the configuration it has loaded")
+    release: str | None = Field(None, pattern=r"^\$", description="JSONPath of the digest of the release it runs")
+
+
+class Restart(Written):
+    """Back-off of restarts after an exit by itself."""
+
+    first: Duration = Field(_seconds(0.5), description="wait before the first restart; doubled each time")
+    most: Duration = Field(_seconds(60), description="the longest wait")
+
+
+class Logs(Written):
+    """Logs of the instances."""
+
+    size: Annotated[int, Field(ge=1024)] = Field(10_000_000, description="bytes after which a log file is rotated")
+    keep: Annotated[int, Field(ge=0, le=100)] = Field(2, description="rotated files kept for each instance")
+
+
+class Listen(Written):
+    """The balancer's listeners."""
+
+    all: Address = Field("127.0.0.1:8080", description="where users come")
+    stable: Address | None = Field(None, description="stable instances only; a free loopback port when not given")
+    candidate: Address | None = Field(None, description="candidate instances only; a free loopback port when not given")
+
+
+class Balancer(Written):
+    """Limits of the balancer."""
+
+    response_timeout: Duration = Field(_seconds(30), description="an instance that has not begun its answer by then has failed the request")
+    idle_timeout: Duration = Field(_seconds(60), description="how long an idle connection is kept")
+    connections: Annotated[int, Field(ge=1)] = Field(1000, description="clients served at a time; more wait")
+
+
+class Fleet(Written):
+    """N instances of one command, each in an immutable copy of a release and its configuration."""
+
+    instances: Annotated[int, Field(ge=1, le=500)] = Field(description="how many")
+    command: list[str] = Field(
+        min_length=1,
+        description="program and arguments, no shell; {port} {host} {release} {config} {version} {instance} {data} are filled in",
+    )
+    release: str | None = Field(
+        None,
+        description="the directory or file of the first release, relative to this file; later ones come with `run --release`",
+    )
+    config: str | None = Field(None, description="the file or directory of the first configuration; later ones come with `run --config`")
+    env: dict[str, str] = Field({}, description="environment variables; the same placeholders")
+    inherit_env: list[str] = Field(
+        ["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH"],
+        description="variables passed on from the environment of `local up`",
+    )
+    host: str = Field("127.0.0.1", description="the address that instances listen on")
+    ports: Annotated[str, Field(pattern=r"^\d{1,5}-\d{1,5}$")] | None = Field(
+        None, description="the port range of the instances; free loopback ports when not given"
+    )
+    listen: Listen = Field(Listen(), description="the balancer's listeners")
+    balancer: Balancer = Field(Balancer(), description="the balancer's limits")
+    ready: Ready = Field(Ready(), description="when an instance may be sent requests")
+    stop: Stop = Field(Stop(), description="how an instance is ended")
+    reload: Reload | None = Field(None, description="reload by signal when only the configuration changes; a restart when not given")
+    loaded: Loaded | None = Field(None, description="read back what an instance has loaded; what it was started with when not given")
+    restart: Restart = Field(Restart(), description="back-off of restarts")
+    logs: Logs = Field(Logs(), description="logs of the instances")
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Fleet:
+        for text in [*self.command, *self.env.values()]:
+            for name in _PLACEHOLDER.findall(text):
+                if name not in PLACEHOLDERS:
+                    raise ValueError(f"`{{{name}}}` is not a placeholder; there are {', '.join('{' + p + '}' for p in PLACEHOLDERS)}")
+        if self.ports is not None:
+            first, last = (int(p) for p in self.ports.split("-"))
+            if not 1 <= first <= last <= 65535 or last - first + 1 < self.instances:
+                raise ValueError(f"`ports` {self.ports} does not hold {self.instances} ports between 1 and 65535")
+        if self.reload is not None and (self.loaded is None or self.loaded.config is None):
+            raise ValueError("`reload` needs `loaded.config`: without reading back what was loaded, a change of configuration is a restart")
+        return self
+
+
+class FleetFile(Written):
+    """A local fleet."""
+
+    apiVersion: ApiVersion = Field("deployguard.dev/v1alpha1", description="the format's version")
+    kind: Literal["LocalFleet"] = Field("LocalFleet", description="always LocalFleet")
+    metadata: Metadata = Field(description="the fleet's name")
+    spec: Fleet = Field(description="the fleet itself")
