@@ -1,0 +1,54 @@
+"""Bets: the alternatives that an e-process puts its capital on, fixed before the data come.
+
+A bet moves the odds of a bad request by a factor psi. The grids and their weights are those measured in Turner, Ly, Grünwald
+(JSPI 230, 2024, arXiv 2106.02693) form; any grid is valid, a good one is fast.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+_HIGHEST = 0.9995
+_CERTAIN = 1500.0
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Odds ratios `psi` and the logarithms of their prior weights, which sum to one."""
+
+    psi: tuple[float, ...]
+    log_weight: tuple[float, ...]
+
+
+def _grid(psi: tuple[float, ...], power: float) -> Grid:
+    raw = [p**-power for p in psi]
+    total = sum(raw)
+    return Grid(psi, tuple(math.log(r / total) for r in raw))
+
+
+REFERENCE = _grid(tuple(1.7 * (_CERTAIN / 1.7) ** (g / 5) for g in range(6)), 0.3)
+"""psi_g = 1.7 (1500/1.7)^(g/5), weights ~ psi^-0.3: good for every lift when nothing is known."""
+
+
+@lru_cache(maxsize=64)
+def policy_grid(claims: float, ratio: float) -> Grid:
+    """The grid for a policy that claims to see a ratio of `claims` and tolerates one of `ratio`.
+
+    psi_g = exp(ln(r) 1.8^g) for g = 0..4 with r = max(claims, 1.2 ratio), and 1500 for a total failure; weights ~ psi^-0.2.
+    """
+    least = math.log(max(claims, 1.2 * ratio))
+    steps = [math.exp(min(least * 1.8**g, 20.0)) for g in range(5)]
+    return _grid((*steps, _CERTAIN), 0.2)
+
+
+def shifted(rate: float, psi: float) -> float:
+    """The rate whose odds are `psi` times those of `rate`, at most 0.9995."""
+    odds = psi * rate / (1 - rate)
+    return min(odds / (1 + odds), _HIGHEST)
+
+
+def clipped(bad: float, total: float) -> float:
+    """The rate bad/total kept inside [1e-6, 0.999], so that every bet has finite logarithms."""
+    return min(max(bad / total, 1e-6), 0.999)
