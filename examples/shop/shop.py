@@ -1,0 +1,1 @@
+releases/v1/shop.py
