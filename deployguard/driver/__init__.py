@@ -1,0 +1,1 @@
+"""The shell around the engine: observe, step, save, act. It knows ports only, never an adapter."""

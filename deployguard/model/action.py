@@ -68,9 +68,13 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What `step` decided: the document to save if `moved` or a checkpoint is due, what to do after it, when to look again."""
+    """What `step` decided: the document to save if `moved` or a checkpoint is due, what to do after it, when to look again.
+
+    `outdated`: the target carries a higher fence, so this is an old copy: do nothing and reload.
+    """
 
     document: Document
     actions: tuple[Action, ...]
     wake: dt.datetime
     moved: bool
+    outdated: bool = False

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from deployguard.model.fields import Duration, SelectorText, Share, Written
+from deployguard.model.fields import Broken, Duration, Place, Rule, SelectorText, Share, Written, broken
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 
@@ -33,7 +33,7 @@ class CountsCheck(Written):
     @model_validator(mode="after")
     def _asks_something(self) -> CountsCheck:
         if self.worse_than_stable is None and self.limit is None:
-            raise ValueError("the check asks nothing: give `worse_than_stable`, `limit`, or both")
+            raise broken("the check asks nothing; give `worse_than_stable`, `limit`, or both", ("worse_than_stable",))
         return self
 
 
@@ -77,8 +77,14 @@ class Step(Written):
 
     @model_validator(mode="after")
     def _one_method(self) -> Step:
-        if sum(url is not None for url in (self.get, self.post, self.put, self.delete)) != 1:
-            raise ValueError("a step is exactly one of `get`, `post`, `put`, `delete`")
+        given = [method for method in ("get", "post", "put", "delete") if getattr(self, method) is not None]
+        if not given:
+            raise broken("the step requests nothing; give exactly one of `get`, `post`, `put`, `delete`", ())
+        if len(given) > 1:
+            raise broken(f"a step is one request, this is {len(given)}; give exactly one of `get`, `post`, `put`, `delete`", (given[1],))
+        bodies = [name for name, value in (("form", self.form), ("body", self.body), ("json", self.json_)) if value is not None]
+        if len(bodies) > 1:
+            raise broken(f"`{bodies[0]}` and `{bodies[1]}` are both given; a request has one body", (bodies[1],))
         return self
 
     @property
@@ -104,9 +110,25 @@ class ProbeCheck(Written):
 
     @model_validator(mode="after")
     def _times(self) -> ProbeCheck:
-        if self.every <= dt.timedelta(0) or self.timeout <= dt.timedelta(0):
-            raise ValueError("`every` and `timeout` must be longer than 0s")
+        rules = [
+            Rule(f"`{name}` is 0s; write a longer time, such as `1s`", ((name,),))
+            for name, value in (("every", self.every), ("timeout", self.timeout))
+            if value <= dt.timedelta(0)
+        ]
+        if rules:
+            raise Broken(*rules)
         return self
+
+
+def same_names(checks: list[Check], at: Place = ("checks",)) -> list[Rule]:
+    """A broken rule for each check that has the name of an earlier one."""
+    rules, first = [], dict[str, int]()
+    for index, check in enumerate(checks):
+        if check.name in first:
+            text = f"the name `{check.name}` is taken by check {first[check.name] + 1}; give each check a name of its own"
+            rules.append(Rule(text, ((*at, index, "name"), (*at, first[check.name], "name"))))
+        first.setdefault(check.name, index)
+    return rules
 
 
 Check = Annotated[ScrapeCheck | BalancerCheck | ProbeCheck, Field(discriminator="source")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
@@ -20,6 +21,38 @@ class Written(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, validate_default=True)
 
 
+Place = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A broken rule: `what is wrong; what would be right`, and the places it is about, the most telling one first."""
+
+    text: str
+    places: tuple[Place, ...]
+
+
+class Broken(ValueError):
+    """Rules between fields that do not hold, all of them at once, so that each can be shown where it is broken."""
+
+    def __init__(self, *rules: Rule) -> None:
+        super().__init__(", and ".join(rule.text for rule in rules))
+        self.rules = rules
+
+
+def broken(text: str, *places: Place) -> Broken:
+    """The error for a single broken rule."""
+    return Broken(Rule(text, places))
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "an empty value"
+    if isinstance(value, (list, dict)):
+        return "a list" if isinstance(value, list) else "a map"
+    return f"`{str(value).lower()}`" if isinstance(value, bool) else f"`{value}`"
+
+
 def _duration(value: Any) -> Any:
     if isinstance(value, dt.timedelta):
         return value
@@ -27,12 +60,14 @@ def _duration(value: Any) -> Any:
         return parse_duration(value)
     if value == 0 and not isinstance(value, bool):
         return dt.timedelta(0)
-    raise ValueError(f"{value!r} has no unit; write a duration such as `30s` or `5m`")
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0:
+        raise ValueError(f"`{value:g}` has no unit; write `{value:g}s` or `{value:g}m`")
+    raise ValueError(f"{_shown(value)} is not a duration; write one such as `30s` or `5m`")
 
 
 def _share(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise ValueError(f"{value!r} is not a share; write a percentage such as `25%`")
+        raise ValueError(f"{_shown(value)} is not a share; write a percentage such as `25%`")
     return parse_share(value)
 
 
@@ -40,6 +75,15 @@ def _selector(value: Any) -> Any:
     if isinstance(value, str):
         parse_selector(value)
     return value
+
+
+def _instant(value: Any) -> Any:
+    if isinstance(value, dt.datetime):
+        return value
+    try:
+        return dt.datetime.fromisoformat(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{_shown(value)} is not an instant; write one as in `2026-12-24T18:00:00+01:00`") from error
 
 
 _INTERVALS = re.compile(r"(\d+)\s*intervals?")
@@ -85,6 +129,11 @@ Share = Annotated[
             "examples": ["25%", "0.02%"],
         }
     ),
+]
+Instant = Annotated[
+    dt.datetime,
+    BeforeValidator(_instant),
+    WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2026-12-24T18:00:00+01:00"]}),
 ]
 SelectorText = Annotated[
     str,

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from deployguard.model.fields import ApiVersion, Duration, Written
+from deployguard.model.fields import ApiVersion, Broken, Duration, Place, Rule, Written
 from deployguard.model.policy import Metadata
 
 Address = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$")]
@@ -120,17 +120,31 @@ class Fleet(Written):
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Fleet:
-        for text in [*self.command, *self.env.values()]:
-            for name in _PLACEHOLDER.findall(text):
-                if name not in PLACEHOLDERS:
-                    raise ValueError(f"`{{{name}}}` is not a placeholder; there are {', '.join('{' + p + '}' for p in PLACEHOLDERS)}")
+        rules = self._placeholders()
         if self.ports is not None:
             first, last = (int(p) for p in self.ports.split("-"))
             if not 1 <= first <= last <= 65535 or last - first + 1 < self.instances:
-                raise ValueError(f"`ports` {self.ports} does not hold {self.instances} ports between 1 and 65535")
+                text = (
+                    f"`{self.ports}` does not hold {self.instances} ports; write a range between 1 and 65535 with a port for each instance"
+                )
+                rules.append(Rule(text, (("ports",), ("instances",))))
         if self.reload is not None and (self.loaded is None or self.loaded.config is None):
-            raise ValueError("`reload` needs `loaded.config`: without reading back what was loaded, a change of configuration is a restart")
+            text = "`reload` needs `loaded.config`; without reading back what was loaded, a change of configuration is a restart"
+            rules.append(Rule(text, (("reload",),)))
+        if rules:
+            raise Broken(*rules)
         return self
+
+    def _placeholders(self) -> list[Rule]:
+        texts: list[tuple[Place, str]] = [(("command", index), text) for index, text in enumerate(self.command)]
+        texts += [(("env", name), text) for name, text in self.env.items()]
+        known = ", ".join(f"`{{{name}}}`" for name in PLACEHOLDERS)
+        return [
+            Rule(f"`{{{name}}}` is not a placeholder; there are {known}", (place,))
+            for place, text in texts
+            for name in _PLACEHOLDER.findall(text)
+            if name not in PLACEHOLDERS
+        ]
 
 
 class FleetFile(Written):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
-from deployguard.model.check import Check
-from deployguard.model.fields import ApiVersion, Duration, Written
+from deployguard.model.check import Check, same_names
+from deployguard.model.fields import ApiVersion, Broken, Duration, Written, broken
 from deployguard.model.policy import Metadata, Policy
 
 
@@ -39,14 +39,38 @@ class WebhookSink(Written):
     timeout: Duration = Field("5s", description="for one attempt")  # type: ignore[assignment]
 
 
-Sink = CommandSink | WebhookSink | LogSink
+def _sink_form(value: Any) -> str | None:
+    if isinstance(value, (CommandSink, WebhookSink, LogSink)):
+        return f"<{type(value).__name__.removesuffix('Sink').lower()}>"
+    return next((f"<{key}>" for key in ("command", "webhook", "log") if isinstance(value, dict) and key in value), None)
+
+
+def _policy_form(value: Any) -> str | None:
+    if isinstance(value, str):
+        return "<name>"
+    return "<inline>" if isinstance(value, (dict, Policy)) else None
+
+
+# The form is told apart by a function, not by trying each: a fault is then reported once, for the form that was meant.
+# The angle brackets keep the tags apart from field names.
+Sink = Annotated[
+    Annotated[CommandSink, Tag("<command>")] | Annotated[WebhookSink, Tag("<webhook>")] | Annotated[LogSink, Tag("<log>")],
+    Discriminator(_sink_form),
+]
+PolicyRef = Annotated[
+    Annotated[str, Field(min_length=1), Tag("<name>")] | Annotated[Policy, Tag("<inline>")],
+    Discriminator(_policy_form),
+]
 
 
 class Guard(Written):
     """What is protected."""
 
     target: TargetRef = Field(description="the workload")
-    policy: str | Policy = Field("production", description="a shipped policy, a GuardPolicy of the same file, a path, or the policy itself")
+    policy: PolicyRef = Field(
+        "production",
+        description="a GuardPolicy given beside the guard, a shipped policy, a path (ends in .yaml or .yml) relative to this file, or the policy itself",
+    )
     override: dict[str, Any] = Field({}, description="single fields of the policy, replaced for this guard; maps are merged")
     checks: list[Check] = Field([], description="checks added to the policy's")
     announce: list[Sink] = Field([], description="who is told of every transition")
@@ -54,7 +78,10 @@ class Guard(Written):
     @model_validator(mode="after")
     def _inline_is_whole(self) -> Guard:
         if isinstance(self.policy, Policy) and self.override:
-            raise ValueError("`override` goes with a named policy; change the inline policy itself")
+            raise broken("`override` goes with a named policy; change the inline policy itself", ("override",))
+        rules = same_names(self.checks)
+        if rules:
+            raise Broken(*rules)
         return self
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import math
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from deployguard.model.check import Check
-from deployguard.model.fields import ApiVersion, Duration, Share, Span, Written
+from deployguard.model.check import Check, same_names
+from deployguard.model.fields import ApiVersion, Broken, Duration, Instant, Rule, Share, Span, Written, broken
+from deployguard.model.units import format_duration
 
 
 def _seconds(value: float) -> dt.timedelta:
@@ -26,10 +28,12 @@ class Stage(Written):
 
     @model_validator(mode="after")
     def _one_cap(self) -> Stage:
-        if (self.instances is None) == (self.exposure is None):
-            raise ValueError("a stage has exactly one of `instances` and `exposure`")
+        if self.instances is None and self.exposure is None:
+            raise broken("the stage has no cap; give exactly one of `instances` and `exposure`", ())
+        if self.instances is not None and self.exposure is not None:
+            raise broken("the stage has two caps; give exactly one of `instances` and `exposure`", ("exposure",), ("instances",))
         if self.exposure is not None and self.exposure <= 0:
-            raise ValueError("`exposure` must be above 0%")
+            raise broken("`0%` exposes nothing; write a share above 0%", ("exposure",))
         return self
 
     @property
@@ -72,8 +76,8 @@ class Freeze(Written):
 
     cron: str | None = Field(None, description="when it begins, as a cron expression; with `for`")
     for_: Duration | None = Field(None, alias="for", description="how long it lasts after each begin")
-    from_: dt.datetime | None = Field(None, alias="from", description="begin of a single window, with a UTC offset")
-    until: dt.datetime | None = Field(None, description="end of a single window, with a UTC offset")
+    from_: Instant | None = Field(None, alias="from", description="begin of a single window, with a UTC offset")
+    until: Instant | None = Field(None, description="end of a single window, with a UTC offset")
     timezone: str = Field("UTC", description="the time zone of `cron`")
     reason: str = Field("", description="what `status` shows")
 
@@ -81,15 +85,16 @@ class Freeze(Written):
     def _window(self) -> Freeze:
         if self.cron is not None:
             if self.for_ is None or self.from_ is not None or self.until is not None:
-                raise ValueError("a recurring freeze has `cron` and `for`")
+                raise broken("a recurring freeze has `cron` and `for`; give both, and neither `from` nor `until`", ("cron",))
             _check_cron(self.cron, self.timezone)
             return self
         if self.from_ is None or self.until is None or self.for_ is not None:
-            raise ValueError("a freeze has either `cron` and `for`, or `from` and `until`")
-        if self.from_.tzinfo is None or self.until.tzinfo is None:
-            raise ValueError("`from` and `until` need a UTC offset, as in `2026-12-24T18:00:00+01:00`")
+            raise broken("the window is not complete; give either `cron` and `for`, or `from` and `until`", ())
+        for name, instant in (("from", self.from_), ("until", self.until)):
+            if instant.utcoffset() is None:
+                raise broken(f"`{name}` has no UTC offset; write it as in `2026-12-24T18:00:00+01:00`", (name,))
         if self.until <= self.from_:
-            raise ValueError("`until` must come after `from`")
+            raise broken("`until` is not after `from`; a window ends later than it begins", ("until",), ("from",))
         return self
 
 
@@ -101,9 +106,9 @@ def _check_cron(cron: str, timezone: str) -> None:
     try:
         CronSim(cron, dt.datetime(2026, 1, 1, tzinfo=ZoneInfo(timezone)))
     except CronSimError as error:
-        raise ValueError(f"`{cron}` is not a cron expression: {error}") from error
-    except (ZoneInfoNotFoundError, ValueError) as error:
-        raise ValueError(f"`{timezone}` is not a time zone; write one such as `Europe/Berlin`") from error
+        raise broken(f"`{cron}` is not a cron expression; write one such as `0 18 * * FRI`", ("cron",)) from error
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise broken(f"`{timezone}` is not a time zone; write one such as `Europe/Berlin`", ("timezone",)) from error
 
 
 class Gates(Written):
@@ -149,33 +154,50 @@ class Policy(Written):
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Policy:
-        self._stages_grow()
+        rules = [*self._growth(), *self._soaks(), *same_names(self.checks)]
         if not 0.5 <= self.confidence < 1:
-            raise ValueError("`confidence` must be at least 50% and below 100%")
-        names = [check.name for check in self.checks]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"the check name `{name}` is used {names.count(name)} times; names are unique")
+            rules.append(Rule("`confidence` is outside 50% to 100%; write at least `50%` and less than `100%`", (("confidence",),)))
         if self.interval < dt.timedelta(milliseconds=100):
-            raise ValueError("`interval` must be at least 100ms")
+            rules.append(Rule(f"`interval` is {format_duration(self.interval)}; write at least `100ms`", (("interval",),)))
         if self.lease < self.interval * 2:
-            raise ValueError("`lease` must be at least two intervals, or it runs out between renewals")
-        if self.gates.approval and max(self.gates.approval) > len(self.stages):
-            raise ValueError(f"`gates.approval` names stage {max(self.gates.approval)}, but there are {len(self.stages)}")
+            least = format_duration(self.interval * 2)
+            text = f"`lease` is shorter than two polls, so it runs out between renewals; with this `interval` write at least `{least}`"
+            rules.append(Rule(text, (("lease",), ("interval",))))
+        for index, number in enumerate(self.gates.approval):
+            if number > len(self.stages):
+                text = f"there is no stage {number}; the policy has {len(self.stages)}"
+                rules.append(Rule(text, (("gates", "approval", index), ("stages",))))
+        if rules:
+            raise Broken(*rules)
         return self
 
-    def _stages_grow(self) -> None:
-        for number, stage in enumerate(self.stages, 1):
-            if stage.soak < self.interval * 2:
-                least = (self.interval * 2).total_seconds()
-                raise ValueError(f"the soak of stage {number} is shorter than two polls; with this `interval` it must be at least {least:g}s")
-            before = self.stages[number - 2] if number > 1 else None
-            if before and (before.exposure is not None and stage.exposure is not None and stage.exposure < before.exposure):
-                raise ValueError(f"stage {number} is smaller than stage {number - 1}; stages never shrink")
-            if before and (before.instances is not None and stage.instances is not None and stage.instances < before.instances):
-                raise ValueError(f"stage {number} is smaller than stage {number - 1}; stages never shrink")
-            if before and (before.exposure is not None and stage.instances is not None):
-                raise ValueError(f"stage {number} counts `instances` after a stage with `exposure`; whether it shrinks cannot be known")
+    def _soaks(self) -> list[Rule]:
+        least = self.interval * 2
+        text = f"the soak is shorter than two polls; with this `interval` write at least `{format_duration(least)}`"
+        rules = [
+            Rule(text, (("stages", index, "soak"), ("interval",), ("stages",)))
+            for index, stage in enumerate(self.stages)
+            if stage.soak < least
+        ]
+        for index, stage in enumerate(self.stages):
+            if stage.limit is not None and stage.limit < stage.soak:
+                text = f"`limit` is shorter than the soak; it extends the soak, so write more than `{format_duration(stage.soak)}`"
+                rules.append(Rule(text, (("stages", index, "limit"), ("stages", index, "soak"))))
+        return rules
+
+    def _growth(self) -> list[Rule]:
+        rules = []
+        for index, (before, stage) in enumerate(itertools.pairwise(self.stages), 1):
+            shrinks = (before.exposure is not None and stage.exposure is not None and stage.exposure < before.exposure) or (
+                before.instances is not None and stage.instances is not None and stage.instances < before.instances
+            )
+            place = ("stages", index, "exposure" if stage.instances is None else "instances")
+            if shrinks:
+                rules.append(Rule(f"stage {index + 1} is smaller than stage {index}; stages never shrink", (place, ("stages",))))
+            elif before.exposure is not None and stage.instances is not None:
+                text = "`instances` after a stage with `exposure` may shrink; write `exposure` here too"
+                rules.append(Rule(text, (place, ("stages",))))
+        return rules
 
     @property
     def alpha(self) -> float:

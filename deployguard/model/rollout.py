@@ -55,24 +55,19 @@ class Analyzing(Frozen, frozen=True, tag="analyzing", tag_field="phase"):
 
 
 class Holding(Frozen, frozen=True, tag="holding", tag_field="phase"):
-    """Exposure stays as it is until `why` is over; `then` says whether the stage is watched again or the next one begins.
-
-    `unwatched_since` is when the candidate was last judged with every required signal (for `blind`).
-    """
+    """Exposure stays as it is until `why` is over; `then` says whether the stage is watched again or the next one begins."""
 
     stage: int
     why: HoldWord
     text: str
     since: dt.datetime
     then: Literal["analyze", "advance"] = "analyze"
-    soaked_since: dt.datetime | None = None
 
 
 class Watching(Frozen, frozen=True, tag="watching", tag_field="phase"):
     """The candidate is stable; rollback stays armed until `until`."""
 
     until: dt.datetime
-    watched_through: dt.datetime
 
 
 class RollingBack(Frozen, frozen=True, tag="rolling_back", tag_field="phase"):
@@ -170,6 +165,8 @@ class Rollout(Frozen, frozen=True):
 
     `kind` `return` goes back to a named version without a candidate. `spec` is the resolved policy as JSON, so that any driver can go
     on with the saved state alone. `adopted`: the version to go back to was found running and has not been seen healthy.
+    `first_seq` is its first fence, `fence_seen` the highest that the target was ever seen to carry for it.
+    `updated` is the last instant at which the target was seen; a gap between two of them has not been watched.
     `exposed_most` is the largest number of instances of `wanted` that ever ran the candidate.
     `outbox` are entries not yet known to be in the ledger and announced; `written` counts all of them.
     """
@@ -190,10 +187,10 @@ class Rollout(Frozen, frozen=True):
     wanted: int = 0
     exposed_most: int = 0
     exposed_since: dt.datetime | None = None
+    first_seq: int = 0
     fence_seen: int = 0
     evidence: dict[str, CheckEvidence] = {}
     findings: tuple[Finding, ...] = ()
-    doomed_before: tuple[str, ...] = ()
     latched: Latched | None = None
     decided: dt.datetime | None = None
     restored: dt.datetime | None = None

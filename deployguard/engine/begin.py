@@ -1,0 +1,149 @@
+"""Opening a rollout: what the candidate is compared with, what came before it, and why it may not start."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from deployguard.engine.health import restored
+from deployguard.engine.record import entered
+from deployguard.errors import RefusedError, WorldError
+from deployguard.model.document import Document, StableVersion
+from deployguard.model.rollout import Promoted, RolledBack, RollingBack, Rollout, Superseded, Verifying, Waiting, Watching
+from deployguard.model.target import TargetView
+from deployguard.model.version import Version, components
+
+if TYPE_CHECKING:
+    from deployguard.model.policy import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What somebody wants to roll out. `override` is the reason for letting a quarantined component through."""
+
+    id: str
+    guard: str
+    target: str
+    candidate: Version
+    spec: dict[str, Any]
+    override: str = ""
+
+
+def current_stable(document: Document, view: TargetView) -> StableVersion | None:
+    """The version to compare with and to go back to: the newest stable one that is known, else the one found running.
+
+    After a lost store it is what the target itself was told is stable.
+    """
+    if document.stable:
+        return document.stable[0]
+    if view.told is not None:
+        return StableVersion(view.told.stable, since=dt.datetime.min.replace(tzinfo=dt.UTC), adopted=True)
+    if view.adopted is not None:
+        return StableVersion(view.adopted, since=dt.datetime.min.replace(tzinfo=dt.UTC), adopted=True)
+    return None
+
+
+def closed(document: Document, view: TargetView, now: dt.datetime) -> Document:
+    """The document with its settled rollout ended, so that another may begin.
+
+    Watching ends as Promoted, a complete way back as RolledBack, a rollout that exposed nothing as Superseded. Raises `WorldError`
+    for one that is still going on.
+    """
+    rollout = document.rollout
+    if rollout is None or rollout.terminal:
+        return document
+    phase = rollout.phase
+    text = "a new candidate came"
+    if isinstance(phase, Watching):
+        return _with(document, entered(rollout, Promoted(), f"{text}: the watch is over", now, shifts=False))
+    if isinstance(phase, Verifying) and restored(view, phase.to):
+        ended = RolledBack(phase.to, phase.why, phase.text)
+        return _with(document, entered(rollout, ended, f"{text}: the relapse watch is over", now, shifts=False))
+    if isinstance(phase, Waiting):
+        return _with(document, entered(rollout, Superseded(text), text, now, shifts=False))
+    raise WorldError(
+        f"could not begin a rollout of `{document.guard}`: {rollout.id} is not at its end",
+        hint="go on with it by `deployguard run --resume`, or take it back by `deployguard abort`",
+    )
+
+
+def _with(document: Document, rollout: Rollout) -> Document:
+    return msgspec.structs.replace(document, rollout=rollout, fence=max(document.fence, rollout.seq))
+
+
+def refusal(document: Document, stable: Version, candidate: Version, override: str) -> str:
+    """Why the candidate may not start: a component of it is quarantined and nobody gave a reason to override."""
+    if override:
+        return ""
+    parts = {candidate.release, candidate.config, candidate.digest, *components(candidate, stable)}
+    for bad in document.quarantine:
+        if bad.digest in parts and candidate != stable:
+            name = document.names.get(bad.digest, bad.digest[7:17])
+            return f"{name} is quarantined since {bad.at:%Y-%m-%d %H:%M:%S} ({bad.rollout}): {bad.text}"
+    return ""
+
+
+def begun(document: Document, view: TargetView, wish: Wish, now: dt.datetime) -> Document:
+    """The document with a new rollout in Waiting. Its fence is above everything the target and the document ever carried.
+
+    Raises `RefusedError` for a quarantined candidate, `WorldError` while another rollout goes on or when nothing stable is known.
+    """
+    document = closed(document, view, now)
+    stable = current_stable(document, view)
+    if stable is None:
+        raise WorldError(
+            f"could not begin a rollout of `{document.guard}`: no version is running that one could go back to",
+            hint="start the fleet with a first release: `deployguard local up -f fleet.yaml`",
+        )
+    if why := refusal(document, stable.version, wish.candidate, wish.override):
+        raise RefusedError(f"the candidate is refused: {why}", hint="mend it, or give a reason: `--override 'why'`")
+    if not document.stable:
+        document = msgspec.structs.replace(document, stable=(msgspec.structs.replace(stable, since=now),))
+    seq = max(document.fence, view.fence) + 1
+    rollout = Rollout(
+        id=wish.id,
+        kind="candidate",
+        guard=wish.guard,
+        target=wish.target,
+        spec=wish.spec,
+        candidate=wish.candidate,
+        stable=stable.version,
+        seq=seq,
+        phase=Waiting((), now),
+        started=now,
+        updated=now,
+        adopted=stable.adopted,
+        override=wish.override,
+        wanted=view.wanted,
+        first_seq=seq,
+        fence_seen=view.fence,
+    )
+    return msgspec.structs.replace(document, rollout=rollout, fence=seq)
+
+
+def returned(policy: Policy, document: Document, view: TargetView, wish: Wish, to: Version, reason: str, now: dt.datetime) -> Document:
+    """The document with a rollout of kind `return`: back to a named version, paced, without stages."""
+    document = closed(document, view, now)
+    leaving = current_stable(document, view)
+    seq = max(document.fence, view.fence) + 1
+    phase = RollingBack(to, 0, "rollback", reason, now + policy.rollback.within)
+    rollout = Rollout(
+        id=wish.id,
+        kind="return",
+        guard=wish.guard,
+        target=wish.target,
+        spec=wish.spec,
+        candidate=leaving.version if leaving else to,
+        stable=to,
+        seq=seq - 1,
+        phase=Waiting((), now),
+        started=now,
+        updated=now,
+        wanted=view.wanted,
+        first_seq=seq,
+        fence_seen=view.fence,
+    )
+    return _with(document, entered(rollout, phase, reason, now, shifts=True))

@@ -1,0 +1,53 @@
+"""Taking in what a tick saw: readings into evidence, exposure, requests served, what the ledger and the sinks have."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from deployguard.analysis import counts, journeys
+from deployguard.engine.needs import JUDGED, needs
+from deployguard.engine.rules import counts_rules
+from deployguard.model.action import Observation
+from deployguard.model.evidence import CheckEvidence
+from deployguard.model.rollout import Rollout
+from deployguard.model.target import TargetView
+
+if TYPE_CHECKING:
+    from deployguard.model.policy import Policy
+
+
+def delivered(rollout: Rollout, seen: Observation) -> Rollout:
+    """The rollout without the entries that are in the ledger and have been announced."""
+    announced = max(rollout.announced, seen.announced)
+    through = min(seen.ledgered, announced)
+    outbox = tuple(e for e in rollout.outbox if e.n > through)
+    return msgspec.structs.replace(rollout, outbox=outbox, announced=announced)
+
+
+def folded(policy: Policy, rollout: Rollout, seen: Observation, view: TargetView, now: dt.datetime) -> Rollout:
+    """The rollout after the readings of this tick, each counted once, and after what the view shows."""
+    evidence = dict(rollout.evidence)
+    for check in policy.checks:
+        paths = needs(policy, rollout, view).get(check.name)
+        if not paths:
+            continue
+        before, answers = evidence.get(check.name, CheckEvidence()), seen.answers.get(check.name, {})
+        if check.source == "probe":
+            evidence[check.name] = journeys.fold(before, answers, paths, now)
+        else:
+            evidence[check.name] = counts.fold(before, answers, paths, counts_rules(policy, check), rollout.started, now)
+    exposed = len(view.running(rollout.candidate)) if rollout.kind == "candidate" else 0
+    judged = isinstance(rollout.phase, JUDGED)
+    return msgspec.structs.replace(
+        rollout,
+        evidence=evidence,
+        updated=now,
+        exposed_most=max(rollout.exposed_most, exposed),
+        exposed_since=rollout.exposed_since or (now if exposed and judged else None),
+        fence_seen=max(rollout.fence_seen, view.fence),
+        served_before=rollout.served_before or view.served,
+        served=view.served,
+    )

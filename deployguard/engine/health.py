@@ -1,0 +1,105 @@
+"""The workload's own health: instances that cannot live, and whether a version is in place."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from deployguard.model.evidence import Finding
+from deployguard.model.target import Instance, TargetView
+from deployguard.model.version import Version
+
+
+def doom(instance: Instance, warmup: dt.timedelta) -> str:
+    """Why an instance cannot live, in words; empty when it can, or when the trouble is the environment's.
+
+    It exits by itself, non-zero, before it was first ready or within `warmup` of its start; or exits twice; or is refused for a reason
+    that names the version.
+    """
+    if instance.refused:
+        return f"is refused: {instance.refused}"
+    last = instance.exit
+    if last is None:
+        return ""
+    if instance.exits >= 2:
+        return f"exited {instance.exits} times by itself, last with {_status(last.code)} after {last.uptime:.1f} s"
+    if last.code != 0 and not last.was_ready:
+        return f"exited with {_status(last.code)} before it was ready"
+    if last.code != 0 and last.uptime <= warmup.total_seconds():
+        return f"exited with {_status(last.code)} {last.uptime:.1f} s after its start"
+    return ""
+
+
+def _status(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"code {code}"
+
+
+def condemned(
+    view: TargetView, candidate: Version, since: dt.datetime | None, warmup: dt.timedelta, *, most: bool = False
+) -> Finding | None:
+    """The finding that condemns the candidate because an instance of it is doomed; None when none is, or stable's are too.
+
+    With `most`, more than half of all instances must be doomed: in the long watch a single one is no reason to turn a fleet.
+    """
+    mine = [(i, doom(i, warmup)) for i in view.instances if i.assigned == candidate]
+    doomed = [(i, why) for i, why in mine if why]
+    if not doomed or (most and len(doomed) * 2 <= view.wanted):
+        return None
+    if since is not None and any(
+        _became_doomed(i, since, warmup, refused=bool(doomed[0][0].refused)) for i in view.instances if i.assigned != candidate
+    ):
+        return None
+    instance, why = doomed[0]
+    tail = instance.exit.tail if instance.exit else ()
+    logged = f"; it logged: {tail[-1][:160]}" if tail else ""
+    return Finding("health", "fail", "doomed", f"health: instance {instance.id} {why}{logged}", limit="no doomed instance")
+
+
+def _became_doomed(instance: Instance, since: dt.datetime, warmup: dt.timedelta, *, refused: bool) -> bool:
+    if refused:
+        return bool(instance.refused)
+    return instance.exit is not None and instance.exit.at >= since and bool(doom(instance, warmup))
+
+
+def late(view: TargetView, candidate: Version) -> Finding | None:
+    """The finding that condemns a candidate whose instances run but never became ready; None when the environment kept them."""
+    stuck = [i for i in view.instances if i.assigned == candidate and not (i.ready and i.loaded == candidate)]
+    running = [i for i in stuck if i.started is not None and not i.waiting]
+    if not running:
+        return None
+    first = running[0]
+    what = "is not ready" if not first.ready and first.loaded in (None, candidate) else "has not loaded the candidate"
+    return Finding("health", "fail", "late", f"health: instance {first.id} runs but {what} in time", limit="ready in time")
+
+
+def settled(view: TargetView, candidate: Version, count: int) -> bool:
+    """Whether exactly `count` instances run the candidate, each ready and with the candidate loaded, and no other has it."""
+    good = [i for i in view.instances if i.assigned == candidate and i.loaded == candidate and i.ready]
+    return len(good) == count == len(view.running(candidate))
+
+
+def unsettled_words(view: TargetView, candidate: Version) -> str:
+    """Which candidate instance is not in place, for the trail."""
+    for i in view.instances:
+        if i.assigned == candidate and not (i.ready and i.loaded == candidate):
+            return f"instance {i.id} is {i.waiting or ('not ready' if i.loaded == candidate or i.loaded is None else 'on another version')}"
+    return "the number of instances changed"
+
+
+def acknowledged(view: TargetView, to: Version) -> tuple[str, ...]:
+    """Ids of the instances that say they have loaded `to`."""
+    return tuple(i.id for i in view.instances if i.assigned == to and i.loaded == to)
+
+
+def restored(view: TargetView, to: Version) -> bool:
+    """Whether every reachable instance has acknowledged `to`.
+
+    Unreachable is one that the environment keeps from running, and one that cannot live on the stable version itself.
+    """
+    done = set(acknowledged(view, to))
+    return all(i.id in done or (i.assigned == to and (i.waiting or i.exits >= 2)) for i in view.instances)
+
+
+def not_restored(view: TargetView, to: Version) -> tuple[str, ...]:
+    """Ids of the instances that have not acknowledged `to`."""
+    done = set(acknowledged(view, to))
+    return tuple(i.id for i in view.instances if i.id not in done)
