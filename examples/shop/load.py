@@ -69,14 +69,14 @@ class Tally:
         if failed:
             self.first_failed = self.first_failed or now
             self.last_failed = now
-            self.outage_from = self.outage_from or now
+            self.outage_from = self.outage_from or time.monotonic()
         else:
-            self.end_outage(now)
+            self.end_outage()
 
-    def end_outage(self, now: float) -> None:
+    def end_outage(self) -> None:
         """The time without any success, if there was one, is over."""
         if self.outage_from is not None:
-            self.longest, self.outage_from = max(self.longest, now - self.outage_from), None
+            self.longest, self.outage_from = max(self.longest, time.monotonic() - self.outage_from), None
 
     def line(self, begin: float) -> str:
         """The second that began at `begin`, as JSON; the next one starts empty."""
@@ -95,7 +95,7 @@ class Tally:
 
     def summary(self) -> str:
         """Everything, as JSON."""
-        self.end_outage(time.time())
+        self.end_outage()
         return json.dumps(
             {
                 "requests": self.requests,

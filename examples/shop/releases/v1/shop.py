@@ -24,8 +24,9 @@ sys.dont_write_bytecode = True
 
 from pages import OPERATIONS, ROUTES, Config, Request, Response, Shop, check_flaws  # noqa: E402
 
-HEAD_LIMIT, BODY_LIMIT, LEAK_LIMIT = 16_384, 65_536, 1 << 30
+HEAD_LIMIT, BODY_LIMIT, UNREAD_LIMIT, LEAK_LIMIT = 16_384, 65_536, 1 << 20, 1 << 30
 DRAIN_S = 10.0
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Refused(Exception):
@@ -82,8 +83,8 @@ class Connection:
             if events & selectors.EVENT_READ:
                 data = self.sock.recv(65536)
                 self.incoming += data
-                # Somebody who sends on while an answer is due is cut off, or the buffer would grow for ever.
-                if not data or (self.busy and len(self.incoming) > HEAD_LIMIT + BODY_LIMIT):
+                # Somebody who sends on while an answer is due, or does not read, is cut off, or the buffers would grow for ever.
+                if not data or (self.busy and len(self.incoming) > HEAD_LIMIT + BODY_LIMIT) or len(self.outgoing) > UNREAD_LIMIT:
                     self.close()
                     return
                 self.take()
@@ -145,7 +146,7 @@ class Server:
         self.told = told
         self.selector.register(self.wake, selectors.EVENT_READ, self.signalled)
         signal.set_wakeup_fd(told.fileno())
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in SIGNALS:
             signal.signal(number, lambda *_: None)
         self.arm()
 
@@ -267,6 +268,8 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=environment("DEPLOYGUARD_PORT", "8000"), help="0 takes a free one")
     parser.add_argument("--config", default=environment("DEPLOYGUARD_CONFIG"), help="a JSON file; read again on SIGHUP")
     args = parser.parse_args()
+    # A signal that comes while the config is being read waits until somebody listens to it: a lost SIGHUP would be an old config.
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         about = Path(__file__).resolve().with_name("release.json")
         release = json.loads(about.read_bytes()) if about.exists() else {"name": "unnamed"}
@@ -281,6 +284,7 @@ def main() -> int:
         return 2
     host, port = server.listener.getsockname()[:2]
     print(f"shop: release {release['name']} listens on http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     server.run()
     return 0
 
