@@ -9,12 +9,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from deployguard import clock
 from deployguard.announce.body import body_bytes
 from deployguard.errors import UserError, WorldError
 from deployguard.model.rollout import Entry
+
+if TYPE_CHECKING:
+    import ssl
 
 
 def signature(secret: str, timestamp: str, data: bytes) -> str:
@@ -34,6 +38,7 @@ class ToWebhook:
         except ValueError as error:
             raise UserError(f"could not set up a webhook of the guard: its address is not a URL ({error})") from error
         self._secret = secret
+        self._trust: ssl.SSLContext | None = None
 
     def announce(self, entry: Entry) -> None:
         """The receiver has answered with a 2xx status. Anything else is a `WorldError`; redirects are not followed."""
@@ -41,6 +46,9 @@ class ToWebhook:
 
         # httpx logs every request with its whole address.
         logging.getLogger("httpx").setLevel(logging.WARNING)
+        if self._trust is None:
+            # Reading the certificates takes longer than an announcement; connections are not kept, they would be stale.
+            self._trust = httpx.create_ssl_context()
         data = body_bytes(entry)
         timestamp = str(int(clock.now().timestamp()))
         headers = {"Content-Type": "application/json", "X-Deployguard-Id": entry.id, "X-Deployguard-Timestamp": timestamp}
@@ -48,7 +56,7 @@ class ToWebhook:
             headers["X-Deployguard-Signature"] = signature(self._secret, timestamp, data)
         try:
             with (
-                httpx.Client(timeout=self.timeout, follow_redirects=False) as client,
+                httpx.Client(verify=self._trust, timeout=self.timeout, follow_redirects=False) as client,
                 # Streamed, because only the status matters and the rest of the answer may be of any length.
                 client.stream("POST", self.url, content=data, headers=headers) as answer,
             ):
