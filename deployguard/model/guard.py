@@ -69,7 +69,7 @@ class Guard(Written):
     target: TargetRef = Field(description="the workload")
     policy: PolicyRef = Field(
         "production",
-        description="a GuardPolicy given beside the guard, a shipped policy, a path (ends in .yaml or .yml) relative to this file, or the policy itself",
+        description="a GuardPolicy beside the guard, a shipped policy, a path (.yaml, .yml) relative to this file, or the policy itself",
     )
     override: dict[str, Any] = Field({}, description="single fields of the policy, replaced for this guard; maps are merged")
     checks: list[Check] = Field([], description="checks added to the policy's")
