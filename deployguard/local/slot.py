@@ -1,0 +1,296 @@
+"""One place of the fleet and its way from the version it runs to the version it is assigned.
+
+Everything is done by difference: a slot compares what it is assigned with what it runs, takes one step, and looks again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+from typing import Protocol
+
+from deployguard import clock
+from deployguard.errors import WorldError
+from deployguard.local import launch, running
+from deployguard.local.content import PARTS, Content
+from deployguard.local.layout import Layout, point, private
+from deployguard.local.running import Running
+from deployguard.model.fleet import Fleet
+from deployguard.model.target import Exit, Instance
+from deployguard.model.version import Version
+
+BACK_DRAIN = 1.0
+"""Seconds of drain on the way back: the requests that run are with a suspect."""
+_RETRY_MOST = 5.0
+
+logger = logging.getLogger(__name__)
+
+
+class Crew(Protocol):
+    """What a slot knows of the fleet around it."""
+
+    @property
+    def stable(self) -> Version:
+        """The version to fall back to."""
+        ...
+
+    def may_change(self, slot: Slot) -> bool:
+        """Whether it may go out of service now, as far as the batch allows."""
+        ...
+
+    def covered(self, slot: Slot) -> bool:
+        """Whether another slot serves users meanwhile."""
+        ...
+
+    def changed(self) -> None:
+        """Something that others depend on has changed here: routes, or who is out of service."""
+        ...
+
+    async def emptied(self, uid: str) -> None:
+        """Returns when the balancer has nothing in flight to this process."""
+        ...
+
+
+class Slot:
+    """A place with a name and a port; `run` keeps a process there."""
+
+    def __init__(
+        self, name: str, port: int, assigned: Version, spec: Fleet, layout: Layout, environment: dict[str, str], crew: Crew
+    ) -> None:
+        self.name = name
+        self.assigned = assigned
+        self.process: Running | None = None
+        self.exits = 0
+        self.exit: Exit | None = None
+        self.refused = ""
+        self.waiting = ""
+        self.changing = False
+        self.leaving = False
+        self._port = port
+        self._spec = spec
+        self._layout = layout
+        self._environment = environment
+        self._crew = crew
+        self._content = Content(layout.versions)
+        self._restart = False
+        self._closing = False
+        self._failures = 0
+        self._not_before = 0.0
+        self._uid = f"{name}-0"
+        self._wake = asyncio.Event()
+
+    @property
+    def serving(self) -> bool:
+        """Its process is among the balancer's routes."""
+        return self.process is not None and self.process.serving and not self.leaving and not self._closing
+
+    @property
+    def unsettled(self) -> bool:
+        """It runs, but not what it should."""
+        return self.process is not None and (self._restart or self.process.version != self.assigned)
+
+    def assign(self, version: Version, *, restart: bool = False) -> None:
+        """It is on its way to `version`; counts of exits and refusals begin anew when that is another one."""
+        if version != self.assigned:
+            self.assigned = version
+            self.exits, self.exit, self.refused, self.waiting = 0, None, "", ""
+            self._failures, self._not_before = 0, 0.0
+        if restart:
+            self._restart = self.process is not None
+            self.refused, self._not_before = "", 0.0
+        self.touch()
+
+    def touch(self) -> None:
+        """It looks again at what is to be done."""
+        self._wake.set()
+
+    async def step(self) -> None:
+        """What could be done for now has been done; returns after the next reason to look again."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._pause()):
+                await self._wake.wait()
+        self._wake.clear()
+        if not self._closing:
+            await self._settle()
+
+    async def close(self) -> None:
+        """Nothing runs here any more, and nothing is started again."""
+        self._closing = True
+        if self.process is not None:
+            await self.process.end()
+
+    def view(self) -> Instance:
+        """The slot as others see it now."""
+        process = self.process
+        common = {"exits": self.exits, "exit": self.exit, "refused": self.refused, "waiting": self.waiting}
+        where = launch.address(launch.reach(self._spec.host), self._port)
+        if process is None or process.ended.is_set():
+            return Instance(self.name, self._uid, self.assigned, None, False, address=where, **common)  # type: ignore[arg-type]
+        return Instance(
+            self.name,
+            process.uid,
+            self.assigned,
+            process.loaded,
+            process.ready,
+            started=process.started,
+            ready_since=process.ready_since,
+            address=where,
+            **common,  # type: ignore[arg-type]
+        )
+
+    def _pause(self) -> float | None:
+        if self.process is None and not self.refused:
+            return max(0.0, self._not_before - clock.monotonic())
+        return None
+
+    async def _settle(self) -> None:
+        process = self.process
+        if process is not None and process.ended.is_set():
+            self._note_exit(process)
+            self.process = process = None
+            self._crew.changed()
+        if process is None:
+            if not self.refused and clock.monotonic() >= self._not_before:
+                await self._start()
+        elif self.unsettled:
+            if self._crew.may_change(self):
+                self.changing = True
+                await self._change(process)
+        elif self.changing and self.serving:
+            self.changing = False
+        self._crew.changed()
+
+    async def _change(self, process: Running) -> None:
+        if self._by_reload(process) and await self._reload(process):
+            return
+        await self._leave(process)
+        if process.ended.is_set() or not self.unsettled:
+            self.leaving = False
+            self.touch()
+            return
+        await process.end()
+        self._layout.process(self.name).unlink(missing_ok=True)
+        self.process, self.leaving, self._restart = None, False, False
+        if not self._closing:
+            await self._start()
+
+    def _by_reload(self, process: Running) -> bool:
+        return self._spec.reload is not None and not self._restart and process.ready and process.version.release == self.assigned.release
+
+    async def _reload(self, process: Running) -> bool:
+        """Whether the process says, in time, that it has loaded the new configuration."""
+        assert self._spec.reload is not None
+        # Out of the routes meanwhile, so that no answer is counted for the wrong version; unless nobody else serves.
+        self.leaving = self._crew.covered(self)
+        self._crew.changed()
+        wanted = self.assigned
+        self._link(wanted)
+        process.reload(wanted)
+        deadline = clock.monotonic() + self._spec.reload.within.total_seconds()
+        while process.loaded != wanted and not process.ended.is_set() and self.assigned == wanted and clock.monotonic() < deadline:
+            await self._woken(deadline)
+        self.leaving = False
+        self.touch()
+        if process.loaded == wanted:
+            process.version = wanted
+        elif not process.ended.is_set():
+            # Also when it was meanwhile assigned another version: nobody knows which configuration it has half read.
+            logger.warning("instance %s has not loaded configuration %s and is restarted", process.uid, wanted.config)
+            self._restart = True
+            return False
+        return True
+
+    async def _leave(self, process: Running) -> None:
+        """Nothing new is sent to it, and what it was doing is done, or had its time."""
+        was_serving = self.serving
+        self.leaving = True
+        self._crew.changed()
+        if not was_serving:
+            return
+        seconds = self._spec.stop.drain.total_seconds()
+        if process.version != self._crew.stable and self.assigned == self._crew.stable:
+            seconds = min(seconds, BACK_DRAIN)
+        deadline = clock.monotonic() + seconds
+        emptied = asyncio.create_task(self._crew.emptied(process.uid))
+        emptied.add_done_callback(lambda _: self.touch())
+        try:
+            while not emptied.done() and self.unsettled and not process.ended.is_set() and clock.monotonic() < deadline:
+                await self._woken(deadline)
+        finally:
+            emptied.cancel()
+
+    async def _woken(self, deadline: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, deadline - clock.monotonic())):
+                await self._wake.wait()
+        self._wake.clear()
+
+    async def _start(self) -> None:
+        version = self.assigned
+        self._restart = False
+        self.waiting = launch.port_fault(self._spec.host, self._port)
+        if self.waiting:
+            self._later(_RETRY_MOST)
+            return
+        try:
+            self._link(version)
+        except WorldError as error:
+            self.refused = error.message
+            return
+        how = launch.prepare(self._spec, self._layout, self._environment, self.name, self._port, version)
+        self.refused = launch.program_fault(how.command[0], how.directory, how.environment.get("PATH", ""))
+        if self.refused:
+            return
+        try:
+            process = await running.start(
+                self.name, version, how, self._spec, self._port, self._layout.log(self.name), self._layout.process(self.name)
+            )
+        except OSError as error:
+            self._not_started(how.command[0], error)
+            return
+        self.process = process
+        self._uid = process.uid
+        process.watch(self.touch)
+
+    def _not_started(self, program: str, error: OSError) -> None:
+        reason = f"could not start {program}: {error.strerror or error}"
+        if launch.names_version(error):
+            self.refused = reason
+        else:
+            self.waiting = reason
+            self._later(_RETRY_MOST)
+
+    def _link(self, version: Version) -> None:
+        """The links of this slot lead to `version`. Raises `WorldError` when there is no copy of it."""
+        for part in PARTS:
+            digest = version.release if part == "release" else version.config
+            path = self._content.path(part, digest)
+            if not path.exists():
+                raise WorldError(f"the fleet holds no copy of the {part} {digest}")
+            private(self._layout.data(self.name))
+            link = self._layout.current(self.name, part)
+            private(link.parent)
+            try:
+                point(link, path)
+            except OSError as error:
+                reason = errno.errorcode.get(error.errno or 0, "error")
+                raise WorldError(f"could not lead {link} to {path}: {reason}") from error
+
+    def _note_exit(self, process: Running) -> None:
+        self._layout.process(self.name).unlink(missing_ok=True)
+        self.leaving = False
+        if process.ending or process.version != self.assigned:
+            return
+        self.exits += 1
+        self.exit = process.exit()
+        most = self._spec.restart.most.total_seconds()
+        # Who lived longer than the longest wait has earned a quick restart again.
+        self._failures = 1 if self.exit.uptime > most else self._failures + 1
+        logger.warning("instance %s ended by itself with %d after %.1f s", process.uid, process.code, self.exit.uptime)
+        self._later(most)
+
+    def _later(self, most: float) -> None:
+        first = self._spec.restart.first.total_seconds()
+        self._not_before = clock.monotonic() + min(most, first * 2.0 ** min(30, max(0, self._failures - 1)))
