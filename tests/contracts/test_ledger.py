@@ -243,6 +243,11 @@ def test_a_ledger_that_was_replaced_is_read_anew(tmp_path: Path) -> None:
     assert one.highest("r1") == 1
     one.append((entry(2, phase="holding"),))
     assert verify(one.path).ok
+    lines = one.path.read_bytes().splitlines(keepends=True)
+    one.path.write_bytes(lines[0] + pack(entry(7), hashlib.sha256(lines[0][:-1]).hexdigest()) * 3)
+    assert one.highest("r1") == 7
+    one.append((entry(2),))
+    assert numbers(one.path)[-1] == "r1/2"
     one.path.unlink()
     assert one.highest("r1") == 0
     one.append((entry(1),))

@@ -243,6 +243,29 @@ def test_a_killed_writer_leaves_a_whole_document_and_a_ledger_that_goes_on(tmp_p
         assert not list(store.directory.glob(".tmp-*"))
 
 
+def test_a_reader_never_sees_half_a_save(tmp_path: Path) -> None:
+    """While another process saves without pause, every load is a whole document and none is older than the one before."""
+    writer = start(WRITER, tmp_path)
+    assert writer.stdout is not None
+    writer.stdout.readline()
+    store = FileStore(tmp_path, "shop")
+    seen = [store.load()[0].fence for _ in range(300)]
+    writer.kill()
+    writer.communicate()
+    assert seen == sorted(seen)
+    assert seen[0] >= 1
+
+
+def test_temporary_files_of_dead_writers_are_removed(tmp_path: Path) -> None:
+    """What a killed writer left is gone after the next save."""
+    store = FileStore(tmp_path, "shop")
+    revision = store.save(Document(guard="shop"), "")
+    left = store.directory / ".tmp-dead"
+    left.write_bytes(b"half a docu")
+    store.save(Document(guard="shop", fence=1), revision)
+    assert not left.exists()
+
+
 LIMITED = """
 import resource, sys, datetime as dt
 from pathlib import Path
