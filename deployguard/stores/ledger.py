@@ -101,8 +101,12 @@ class Ledger:
 
     def highest(self, rollout: str) -> int:
         """The highest entry number of `rollout` that is durable in the file; 0 when there is none."""
-        if not self.path.exists():
+        try:
+            self.path.stat()
+        except FileNotFoundError:
             return 0
+        except OSError as error:
+            raise disk.refused("open the ledger", self.path, error) from error
         with disk.locked(self._lock, f"read {self.path}", self._seconds), self._mutex:
             try:
                 fd = os.open(self.path, os.O_RDONLY)

@@ -67,7 +67,10 @@ class FileReadings:
 
     def rollouts(self) -> list[str]:
         """The rollouts whose readings are kept, the newest first."""
-        return [unquote(path.stem) for path in self._newest_first()]
+        try:
+            return [unquote(path.stem) for path in self._newest_first()]
+        except OSError as error:
+            raise disk.refused("list", self.directory, error) from error
 
     def read(self, rollout: str) -> Iterator[dict[str, Any]]:
         """The records of `rollout`, oldest first, one at a time; a line that a crash cut off is passed over."""

@@ -233,6 +233,10 @@ def test_a_directory_of_somebody_else_is_named(tmp_path: Path) -> None:
     try:
         with pytest.raises(WorldError, match="permission denied"):
             store.save(Document(guard="shop", fence=1), revision)
+        store.directory.chmod(0o000)
+        for act in (store.load, lambda: store.ledgered("r1")):
+            with pytest.raises(WorldError, match="permission denied"):
+                act()
     finally:
         store.directory.chmod(0o700)
     assert store.load() == (Document(guard="shop"), revision)
