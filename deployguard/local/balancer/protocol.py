@@ -36,7 +36,7 @@ from deployguard.model.base import Frozen
 LISTENERS = ("all", "stable", "candidate")
 
 
-class Route(Frozen):
+class Route(Frozen, frozen=True):
     """One instance that may be sent requests."""
 
     id: str
@@ -46,7 +46,7 @@ class Route(Frozen):
     version: str
 
 
-class Limits(Frozen):
+class Limits(Frozen, frozen=True):
     """Limits of the balancer, in seconds and in clients of each listener."""
 
     response_timeout: float = 30.0
@@ -54,38 +54,38 @@ class Limits(Frozen):
     connections: int = 1000
 
 
-class Command(Frozen, tag_field="op"):
+class Command(Frozen, tag_field="op", frozen=True):
     """Anything the supervisor says."""
 
 
-class ListenCommand(Command, tag="listen"):
+class ListenCommand(Command, tag="listen", frozen=True):
     """Listen on these addresses, by the name of the listener."""
 
     listeners: dict[str, str]
     limits: Limits = Limits()
 
 
-class RouteCommand(Command, tag="route"):
+class RouteCommand(Command, tag="route", frozen=True):
     """Send new requests to exactly these."""
 
     n: int
     instances: tuple[Route, ...]
 
 
-class CountsCommand(Command, tag="counts"):
+class CountsCommand(Command, tag="counts", frozen=True):
     """Say what has been counted."""
 
     n: int
 
 
-class Tally(Frozen):
+class Tally(Frozen, frozen=True):
     """User requests that are over, and how many of them failed."""
 
     requests: int = 0
     failed: int = 0
 
 
-class InstanceTally(Frozen):
+class InstanceTally(Frozen, frozen=True):
     """The same of one instance, and what is running there now."""
 
     requests: int = 0
@@ -95,35 +95,35 @@ class InstanceTally(Frozen):
     in_flight: int = 0
 
 
-class Event(Frozen, tag_field="event"):
+class Event(Frozen, tag_field="event", frozen=True):
     """Anything the balancer says."""
 
 
-class ListeningEvent(Event, tag="listening"):
+class ListeningEvent(Event, tag="listening", frozen=True):
     """The listeners accept clients at these addresses."""
 
     listeners: dict[str, str]
 
 
-class FailedEvent(Event, tag="failed"):
+class FailedEvent(Event, tag="failed", frozen=True):
     """The balancer cannot go on and ends."""
 
     text: str
 
 
-class RoutedEvent(Event, tag="routed"):
+class RoutedEvent(Event, tag="routed", frozen=True):
     """The routes of command `n` hold for every request from now on."""
 
     n: int
 
 
-class DrainedEvent(Event, tag="drained"):
+class DrainedEvent(Event, tag="drained", frozen=True):
     """The instance has left the routes and has no request in flight."""
 
     uid: str
 
 
-class CountsEvent(Event, tag="counts"):
+class CountsEvent(Event, tag="counts", frozen=True):
     """What has been counted since the balancer started."""
 
     n: int
@@ -134,8 +134,8 @@ class CountsEvent(Event, tag="counts"):
 AnyCommand = ListenCommand | RouteCommand | CountsCommand
 AnyEvent = ListeningEvent | FailedEvent | RoutedEvent | DrainedEvent | CountsEvent
 
-_commands = msgspec.json.Decoder(AnyCommand)
-_events = msgspec.json.Decoder(AnyEvent)
+_commands: msgspec.json.Decoder[AnyCommand] = msgspec.json.Decoder(AnyCommand)
+_events: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
 _encoder = msgspec.json.Encoder()
 
 
