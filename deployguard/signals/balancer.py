@@ -13,10 +13,24 @@ from deployguard.model.reading import Answer, Counter, Counters, Missing
 from deployguard.model.target import Arm, Instance
 
 
+class Tally(Protocol):
+    """What a balancer counted of one instance."""
+
+    @property
+    def requests(self) -> int:
+        """User requests answered."""
+        ...
+
+    @property
+    def failed(self) -> int:
+        """Those of them that failed."""
+        ...
+
+
 class Counting(Protocol):
     """What a balancer's client must offer here."""
 
-    def counts(self) -> Mapping[str, tuple[int, int]]:
+    def counts(self) -> Mapping[str, Tally]:
         """Requests and failed requests so far, by instance uid. Raises `WorldError` when the balancer does not answer."""
         ...
 
@@ -28,7 +42,7 @@ class BalancerSource:
         self._check, self._client = check, client
         self._lock = threading.Lock()
         self._tick: dt.datetime | None = None
-        self._got: Mapping[str, tuple[int, int]] | Missing = {}
+        self._got: Mapping[str, Tally] | Missing = {}
 
     def read(self, arm: Arm, instances: tuple[Instance, ...], through: dt.datetime | None, now: dt.datetime) -> Answer:  # noqa: ARG002
         """What the balancer has counted of the arm's instances; those it does not know are left out."""
@@ -37,7 +51,7 @@ class BalancerSource:
         counts = self._counts(now)
         if isinstance(counts, Missing):
             return counts
-        known = {one.uid: _counter(*counts[one.uid]) for one in instances if one.uid in counts}
+        known = {one.uid: _counter(counts[one.uid]) for one in instances if one.uid in counts}
         if not known:
             return Missing("no_instance", f"the balancer knows none of the {len(instances)} instances of the {arm} arm")
         return Counters(now, known, {one.uid: one.started for one in instances if one.uid in known and one.started is not None})
@@ -45,7 +59,7 @@ class BalancerSource:
     def close(self) -> None:
         """Nothing is kept running: the client belongs to whoever made it."""
 
-    def _counts(self, now: dt.datetime) -> Mapping[str, tuple[int, int]] | Missing:
+    def _counts(self, now: dt.datetime) -> Mapping[str, Tally] | Missing:
         """The counts of the tick `now`, asked for once, so that both arms are seen at the same moment."""
         with self._lock:
             if self._tick != now:
@@ -57,5 +71,5 @@ class BalancerSource:
             return self._got
 
 
-def _counter(requests: int, failed: int) -> Counter:
-    return Counter(min(failed, requests), requests)
+def _counter(tally: Tally) -> Counter:
+    return Counter(min(tally.failed, tally.requests), tally.requests)

@@ -7,7 +7,11 @@ costs a fifth of a second. Scrapes have a client of their own in `fetch.py`.
 from __future__ import annotations
 
 import codecs
+import ipaddress
+import queue
+import socket
 import ssl
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -103,6 +107,10 @@ class Visitor:
             response.close()
 
 
+class _UnknownName(httpcore.ConnectError):
+    """The host's name has no address."""
+
+
 class _Deadline:
     """The instant, on the monotonic clock, at which every wait for the network ends."""
 
@@ -153,8 +161,40 @@ class _Network(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: SocketOptions | None = None,
     ) -> _Stream:
-        left = self._deadline.left(httpcore.ConnectTimeout)
-        return _Stream(self._inner.connect_tcp(host, port, left, local_address, socket_options), self._deadline)
+        failed: Exception = httpcore.ConnectError("the name has no address")
+        for address in _addresses(host, self._deadline):
+            try:
+                left = self._deadline.left(httpcore.ConnectTimeout)
+                return _Stream(self._inner.connect_tcp(address, port, left, local_address, socket_options), self._deadline)
+            except httpcore.ConnectError as error:
+                failed = error
+        raise failed
+
+
+def _addresses(host: str, deadline: _Deadline) -> list[str]:
+    """The addresses of `host`. The system's resolver knows no deadline, so it is left behind in a thread when it hangs."""
+    try:
+        return [str(ipaddress.ip_address(host))]
+    except ValueError:
+        found: queue.SimpleQueue[list[str] | OSError] = queue.SimpleQueue()
+    threading.Thread(target=_resolve, args=(host, found), name=f"resolve {host}", daemon=True).start()
+    try:
+        answer = found.get(timeout=deadline.left(httpcore.ConnectTimeout))
+    except queue.Empty as error:
+        raise httpcore.ConnectTimeout("the name was not resolved in time") from error
+    if isinstance(answer, OSError):
+        raise _UnknownName from answer
+    return answer
+
+
+def _resolve(host: str, found: queue.SimpleQueue[list[str] | OSError]) -> None:
+    try:
+        answers = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        found.put(list(dict.fromkeys(str(answer[4][0]) for answer in answers)))
+    except UnicodeError:
+        found.put(OSError("the name cannot be asked for"))
+    except OSError as error:
+        found.put(error)
 
 
 class _Transport(httpx.BaseTransport):
@@ -227,6 +267,8 @@ def _words(error: Exception) -> str:
     while cause is not None:
         if isinstance(cause, ConnectionRefusedError):
             return "connection refused"
+        if isinstance(cause, _UnknownName):
+            return "the host name was not found"
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"the certificate is not valid: {cause.verify_message}"
         cause = cause.__cause__ or cause.__context__

@@ -176,7 +176,9 @@ class ProbePool:
             if process.ended is None and now - process.heard <= SILENT_AFTER:
                 return process
             lost = process.heard if process.ended is None else process.ended
-            if now - lost < self._restart_after:
+            # One that has not beaten yet may only be slow to start: to replace it early would be to start for ever.
+            starting = process.ended is None and not process.started
+            if now - lost < (max(self._restart_after, RESTART_AFTER) if starting else self._restart_after):
                 if process.ended is None:
                     return Missing("prober", f"no heartbeat of the prober for {now - process.heard:.0f} s")
                 return Missing("prober", f"the prober ended by itself, exit status {process.popen.poll()}")
