@@ -82,12 +82,12 @@ def _load(bundle: Bundle, path: str) -> None:
     if not documents:
         right = "write a guard in it, or let `deployguard init` write one"
         raise FileError(path, [Fault(0, "", "nothing stands in this file", right)])
-    faults = [fault for document in documents for fault in _add(bundle, document)]
+    faults = [fault for document in documents for fault in add_document(bundle, document)]
     if faults:
         raise FileError(path, sorted(faults, key=lambda fault: fault.line))
 
 
-def _add(bundle: Bundle, document: Document) -> list[Fault]:
+def add_document(bundle: Bundle, document: Document) -> list[Fault]:
     """The faults of the document; without one, its object is in the bundle."""
     kind = kind_of(document)
     if isinstance(kind, Fault):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from deployguard.errors import Fault, FileError, UserError
@@ -61,8 +63,8 @@ def resolve(guard_name: str | None, bundle: Bundle) -> Resolved:
     spec = entry.value.spec
     base = find_policy(spec.policy, entry.document, ("spec", "policy"), bundle)
     policy = merged(base, entry.document, OVERRIDE, ("spec", "checks"))
-    if not policy.checks and spec.target.kind == "LocalFleet":
-        policy = policy.model_copy(update={"checks": [BalancerCheck(name="errors")]})
+    if spec.target.kind == "LocalFleet":
+        policy = with_default_check(policy)
     fleet = bundle.fleets.get(spec.target.name)
     return Resolved(
         guard=entry.value,
@@ -121,9 +123,19 @@ def _policy_at(named: str, document: Document, at: Place) -> Base:
     return Base(name, entry.document, ("spec",))
 
 
-def merged(base: Base, document: Document, override_at: Place, checks_at: Place) -> Policy:
-    """The base policy with the override and the checks of `document`. Raises `FileError` with the lines of what broke a rule."""
-    override = _at(document.data, override_at) or {}
+def with_default_check(policy: Policy) -> Policy:
+    """The policy, with the balancer's own count of errors where it has no check at all."""
+    return policy if policy.checks else policy.model_copy(update={"checks": [BalancerCheck(name="errors")]})
+
+
+def merged(
+    base: Base, document: Document, override_at: Place, checks_at: Place, single: Mapping[str, Place] = MappingProxyType({})
+) -> Policy:
+    """The base policy with the override, single fields and checks that `document` has at these places.
+
+    Raises `FileError` with the lines of what broke a rule.
+    """
+    override = (_at(document.data, override_at) or {}) | {name: _at(document.data, place) for name, place in single.items()}
     added = _at(document.data, checks_at) or []
     data = deep_merge(base.data, override)
     own = data.get("checks") or []
@@ -134,6 +146,8 @@ def merged(base: Base, document: Document, override_at: Place, checks_at: Place)
     def origin(place: Place) -> tuple[Document, Place] | None:
         if len(place) > 1 and place[0] == "checks" and isinstance(place[1], int) and place[1] >= count:
             return document, (*checks_at, place[1] - count, *place[2:])
+        if place and place[0] in single:
+            return document, (*single[str(place[0])], *place[1:])
         if _overridden(override, place):
             return document, (*override_at, *place)
         written = (*base.at, *place)
@@ -168,7 +182,8 @@ def deep_merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 def _at(data: Any, place: Place) -> Any:
     for step in place:
-        data = data.get(step) if isinstance(data, dict) else None
+        inside = (isinstance(data, dict) and step in data) or (isinstance(data, list) and isinstance(step, int) and step < len(data))
+        data = data[step] if inside else None
     return data
 
 

@@ -43,16 +43,6 @@ class Document:
                 return self.lines[place[:length]]
         return self.line
 
-    def part(self, place: Place) -> Document:
-        """The part of this document at `place`, as a document of its own with the same lines."""
-        data = self.data
-        for step in place:
-            data = data[step]
-        cut = len(place)
-        inside = {at[cut:]: line for at, line in self.lines.items() if at[:cut] == place}
-        texts = {at[cut:]: text for at, text in self.texts.items() if at[:cut] == place}
-        return Document(self.path, data, self.line_of(place), inside, texts)
-
 
 @dataclass(slots=True)
 class _Node:

@@ -15,7 +15,9 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 class Worse(Written):
     """How much worse than stable is still tolerated: bad <= ratio x stable + margin, and never below the floor."""
 
-    ratio: float = Field(1.25, ge=1, le=100, description="tolerated ratio of the candidate's rate to stable's")
+    ratio: float = Field(
+        1.25, ge=1, le=100, json_schema_extra={"x-unit": "times"}, description="tolerated ratio of the candidate's rate to stable's"
+    )
     margin: Share = Field(0.0002, description="tolerated difference on top of the ratio, in points of the rate")
     floor: Share = Field(0.0, description="a rate at or below this is never a reason to roll back")
 
@@ -25,9 +27,21 @@ class CountsCheck(Written):
 
     name: Name = Field(description="the check's name, unique in the guard")
     worse_than_stable: Worse | None = Field(Worse(), description="compare the candidate with stable; null to switch off")
-    claims: float = Field(2.0, gt=1, le=1000, description="the smallest ratio to stable that this check must be able to see")
+    claims: float = Field(
+        2.0,
+        gt=1,
+        le=1000,
+        json_schema_extra={"x-unit": "times"},
+        description="the smallest ratio to stable that this check must be able to see",
+    )
     limit: Share | None = Field(None, description="absolute limit of the rate of bad requests, whatever stable does")
-    dispersion: float = Field(1.0, ge=1, le=12, description="how many errors come in one clump (phi); 1 when they are independent")
+    dispersion: float = Field(
+        1.0,
+        ge=1,
+        le=12,
+        json_schema_extra={"x-unit": "errors per clump"},
+        description="how many errors come in one clump (phi); 1 when they are independent",
+    )
     required: bool = Field(True, description="promotion needs this signal; without it the check can only stop a rollout")
 
     @model_validator(mode="after")
@@ -40,7 +54,7 @@ class CountsCheck(Written):
 class ScrapeCheck(CountsCheck):
     """Counters on the instances' own metrics page, in the Prometheus or OpenMetrics text format."""
 
-    source: Literal["scrape"] = "scrape"
+    source: Literal["scrape"] = Field("scrape", description="the instances' own metrics page")
     bad: SelectorText = Field(description="the series that count bad requests")
     total: SelectorText = Field(description="the series that count all requests")
     path: str = Field("/metrics", pattern=r"^/", description="where the instances expose their metrics")
@@ -49,7 +63,7 @@ class ScrapeCheck(CountsCheck):
 class BalancerCheck(CountsCheck):
     """Requests counted by the local fleet's own balancer: no metrics needed, nothing the service could get wrong."""
 
-    source: Literal["balancer"] = "balancer"
+    source: Literal["balancer"] = Field("balancer", description="the local fleet's balancer")
 
 
 class Expect(Written):
@@ -101,7 +115,7 @@ class ProbeCheck(Written):
     """A user's journey, walked from outside by a process of its own, on stable's path and on the candidate's."""
 
     name: Name = Field(description="the check's name, unique in the guard")
-    source: Literal["probe"] = "probe"
+    source: Literal["probe"] = Field("probe", description="journeys from outside")
     steps: list[Step] = Field(min_length=1, max_length=50, description="the journey; cookies are kept between its steps")
     every: Duration = Field(dt.timedelta(seconds=1), description="a new walk starts this often")
     timeout: Duration = Field(dt.timedelta(seconds=5), description="the longest time for one step")

@@ -110,8 +110,10 @@ Span = Annotated[
     PlainSerializer(lambda v: f"{v} intervals" if isinstance(v, int) else format_duration(v), return_type=str),
     WithJsonSchema(
         {
-            "type": "string",
-            "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d))+$|^\d+ intervals?$",
+            "anyOf": [
+                {"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d))+$|^\d+ intervals?$"},
+                {"type": "integer", "minimum": 1},
+            ],
             "examples": ["2 intervals", "5m"],
         }
     ),

@@ -31,7 +31,9 @@ class Ready(Written):
     every: Duration = Field(_seconds(0.5), description="how often it is asked")
     timeout: Duration = Field(_seconds(1), description="how long one answer may take")
     within: Duration = Field(_seconds(30), description="an instance that is not ready this long after its start has failed to become ready")
-    unready_after: Annotated[int, Field(ge=1)] = Field(3, description="failed answers in a row that take a ready instance out of service")
+    unready_after: Annotated[int, Field(ge=1)] = Field(
+        3, json_schema_extra={"x-unit": "answers"}, description="failed answers in a row that take a ready instance out of service"
+    )
 
 
 class Stop(Written):
@@ -67,8 +69,12 @@ class Restart(Written):
 class Logs(Written):
     """Logs of the instances."""
 
-    size: Annotated[int, Field(ge=1024)] = Field(10_000_000, description="bytes after which a log file is rotated")
-    keep: Annotated[int, Field(ge=0, le=100)] = Field(2, description="rotated files kept for each instance")
+    size: Annotated[int, Field(ge=1024)] = Field(
+        10_000_000, json_schema_extra={"x-unit": "bytes"}, description="bytes after which a log file is rotated"
+    )
+    keep: Annotated[int, Field(ge=0, le=100)] = Field(
+        2, json_schema_extra={"x-unit": "files"}, description="rotated files kept for each instance"
+    )
 
 
 class Listen(Written):
@@ -84,13 +90,15 @@ class Balancer(Written):
 
     response_timeout: Duration = Field(_seconds(30), description="an instance that has not begun its answer by then has failed the request")
     idle_timeout: Duration = Field(_seconds(60), description="how long an idle connection is kept")
-    connections: Annotated[int, Field(ge=1)] = Field(1000, description="clients served at a time; more wait")
+    connections: Annotated[int, Field(ge=1)] = Field(
+        1000, json_schema_extra={"x-unit": "clients"}, description="clients served at a time; more wait"
+    )
 
 
 class Fleet(Written):
     """N instances of one command, each in an immutable copy of a release and its configuration."""
 
-    instances: Annotated[int, Field(ge=1, le=500)] = Field(description="how many")
+    instances: Annotated[int, Field(ge=1, le=500)] = Field(json_schema_extra={"x-unit": "instances"}, description="how many")
     command: list[str] = Field(
         min_length=1,
         description="program and arguments, no shell; {port} {host} {release} {config} {version} {instance} {data} are filled in",

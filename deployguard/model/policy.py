@@ -21,7 +21,9 @@ def _seconds(value: float) -> dt.timedelta:
 class Stage(Written):
     """A cap on exposure, and the time it is watched there."""
 
-    instances: int | None = Field(None, ge=1, description="at most this many instances on the candidate")
+    instances: int | None = Field(
+        None, ge=1, json_schema_extra={"x-unit": "instances"}, description="at most this many instances on the candidate"
+    )
     exposure: Share | None = Field(None, description="at most this share of the instances on the candidate")
     soak: Duration = Field(description="watched time before promotion is asked")
     limit: Duration | None = Field(None, description="the longest extension when samples are too few; four soaks when not given")
@@ -53,9 +55,9 @@ class Blind(Written):
     """What happens when a required signal is missing."""
 
     hold_after: Span = Field(2, description="a required signal silent for this long holds the rollout")
-    retreat_after: Duration = Field(_seconds(300), description="blind for this long at or below 50 % exposure takes the candidate back")
+    retreat_after: Duration = Field(_seconds(300), description="blind for this long at or below 50% exposure takes the candidate back")
     hold_limit: Duration = Field(
-        _seconds(1800), description="any hold at or below 50 % exposure ends after this by taking the candidate back"
+        _seconds(1800), description="any hold at or below 50% exposure ends after this by taking the candidate back"
     )
 
 
@@ -124,7 +126,12 @@ class Protect(Written):
     """Protections of the sequential test; each costs a little time (see docs/statistics.md)."""
 
     late_onset: bool = Field(True, description="keep half of the evidence for faults that begin later than the exposure")
-    block_cap: float | None = Field(10.0, gt=1, description="the most that one poll may multiply the evidence by; null for no cap")
+    block_cap: float | None = Field(
+        10.0,
+        gt=1,
+        json_schema_extra={"x-unit": "times"},
+        description="the most that one poll may multiply the evidence by; null for no cap",
+    )
 
 
 class Policy(Written):
@@ -214,9 +221,7 @@ class Policy(Written):
 class Metadata(Written):
     """How an object is named."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")] = Field(
-        description="lower-case letters, digits, `-` and `.`"
-    )
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")] = Field(description="its name, unique among its kind")
     namespace: str | None = Field(None, description="the namespace, in a cluster")
     labels: dict[str, str] = Field({}, description="free labels")
     annotations: dict[str, str] = Field({}, description="free notes")
