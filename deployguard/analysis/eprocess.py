@@ -14,6 +14,8 @@ from deployguard.model.evidence import Process
 
 ONSET_SECONDS = 1800.0
 _HALF = math.log(0.5)
+_UNPLACED = -1e9
+"""The log of no capital at all; finite, because saved state has no infinities."""
 
 
 def log_sum(values: Sequence[float]) -> float:
@@ -26,7 +28,7 @@ def log_sum(values: Sequence[float]) -> float:
 
 def start(bets: int, *, late_onset: bool) -> Process:
     """A process that has seen nothing: E = 1."""
-    return Process(whole=(0.0,) * bets, late=(-math.inf,) * bets if late_onset else ())
+    return Process(whole=(0.0,) * bets, late=(_UNPLACED,) * bets if late_onset else ())
 
 
 def play(process: Process, log_factors: Sequence[float], log_weights: Sequence[float], seconds: float) -> Process:

@@ -47,8 +47,8 @@ class Drive:
     def until(self, done: Callable[[Document], bool], *, deadline: Callable[[], dt.datetime | None] = lambda: None) -> Ended:
         """Tick until `done`, until `deadline` has passed (asked anew each time), or until `leave`.
 
-        Raises `WorldError` when somebody else drives, or when the target carries a higher fence for longer than 30 s. A store that cannot be
-        written is told once and tried again: nothing is done meanwhile that is not saved.
+        Raises `WorldError` when somebody else drives, or when the target carries a higher fence for longer than 30 s. A store
+        that cannot be written is told once and tried again: nothing is done meanwhile that is not saved.
         """
         clock = self.driver.world.clock
         document: Document | None = None

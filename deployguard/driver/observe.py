@@ -11,6 +11,7 @@ from deployguard.engine.needs import needs
 from deployguard.errors import DeployguardError
 from deployguard.model.action import Observation
 from deployguard.model.document import Document, Request
+from deployguard.model.evidence import CheckEvidence
 from deployguard.model.reading import Answer, Missing
 from deployguard.model.rollout import Rollout
 from deployguard.model.target import CANDIDATE, Instance, TargetView
@@ -69,9 +70,7 @@ class Observer:
         for name, paths in wanted.items():
             evidence = rollout.evidence.get(name)
             for path in paths:
-                through = _through(
-                    evidence.walks[path].through if evidence and path in evidence.walks else None, evidence and evidence.through
-                )
+                through = _through(evidence, path)
                 source = self._world.sources[name]
                 jobs[name, path] = self._pool.submit(source.read, path, _instances(rollout, view, path), through, now)
         cf.wait(jobs.values(), timeout=self._world.patience)
@@ -88,8 +87,12 @@ class Observer:
             source.close()
 
 
-def _through(walked: dt.datetime | None, counted: dt.datetime | None) -> dt.datetime | None:
-    return walked or counted
+def _through(evidence: CheckEvidence | None, path: str) -> dt.datetime | None:
+    """The instant up to which a path has been counted."""
+    if evidence is None:
+        return None
+    walked = evidence.walks.get(path)
+    return walked.through if walked else evidence.through
 
 
 def _instances(rollout: Rollout, view: TargetView, path: str) -> tuple[Instance, ...]:
