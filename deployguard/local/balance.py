@@ -10,12 +10,13 @@ import contextlib
 import logging
 import os
 import sys
-from dataclasses import dataclass
 
 import msgspec
 
 from deployguard.errors import UserError, WorldError
 from deployguard.local import logfile
+from deployguard.local.balancer import protocol
+from deployguard.local.balancer.protocol import Command, InstanceTally, Limits, Route, Tally
 from deployguard.local.control import Counted
 from deployguard.local.layout import Layout, write_durably
 from deployguard.local.processes import MARK, identify
@@ -24,53 +25,13 @@ from deployguard.model.target import Served
 
 _ANSWER = 10.0
 _COUNTS_ANSWER = 1.0
+_MOST_UNANSWERED = 10
 _RESTART_PAUSE = 0.1
 _END_GRACE = 2.0
 _LINE_LIMIT = 1 << 24
 _KNOWN_UIDS = 2000
 
 logger = logging.getLogger(__name__)
-
-
-class Route(msgspec.Struct, frozen=True):
-    """One process that the balancer may send requests to."""
-
-    id: str
-    uid: str
-    address: str
-    arm: str
-    version: str
-
-
-class Tally(msgspec.Struct, frozen=True):
-    """What one balancer has counted for one process or version."""
-
-    requests: int = 0
-    failed: int = 0
-    arm: str = ""
-    version: str = ""
-    in_flight: int = 0
-
-
-class Event(msgspec.Struct, frozen=True):
-    """Anything the balancer says."""
-
-    event: str
-    n: int = 0
-    text: str = ""
-    uid: str = ""
-    listeners: dict[str, str] = {}
-    instances: dict[str, Tally] = {}
-    versions: dict[str, Tally] = {}
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Limits of the balancer, in seconds and clients."""
-
-    response_timeout: float
-    idle_timeout: float
-    connections: int
 
 
 class Balancer:
@@ -88,10 +49,11 @@ class Balancer:
         self._flying: dict[str, asyncio.Event] = {}
         self._asked = 0
         self._counted = 0
+        self._unanswered = 0
         self._before = dict(served)
         self._before_uids: dict[str, Counted] = {}
         self._tallies: dict[str, Tally] = {}
-        self._tallies_uids: dict[str, Tally] = {}
+        self._tallies_uids: dict[str, InstanceTally] = {}
 
     async def open(self) -> None:
         """A balancer listens. Raises `UserError` when an address cannot be had."""
@@ -113,16 +75,15 @@ class Balancer:
         finally:
             os.close(descriptor)
         write_durably(self._layout.balancer, encode(identify(self._process.pid)))
-        limits = {"response_timeout": self._limits.response_timeout, "idle_timeout": self._limits.idle_timeout}
-        self._say({"op": "listen", "listeners": self.listeners, "limits": {**limits, "connections": self._limits.connections}})
+        self._say(protocol.ListenCommand(self.listeners, self._limits))
         try:
             async with asyncio.timeout(_ANSWER):
                 event = await self._hear()
         except TimeoutError:
             event = None
-        if event is None or event.event != "listening":
+        if not isinstance(event, protocol.ListeningEvent):
             await self.close()
-            text = event.text if event is not None else "it ended without saying why"
+            text = event.text if isinstance(event, protocol.FailedEvent) else "it ended without saying why"
             raise UserError(
                 f"the balancer cannot listen: {text}", hint="end what holds the address, or give the fleet another under `listen`"
             )
@@ -179,12 +140,20 @@ class Balancer:
         """The counts are those of now, or, when the balancer does not answer, the last ones known."""
         self._asked += 1
         wanted = self._asked
-        self._say({"op": "counts", "n": wanted})
-        with contextlib.suppress(TimeoutError):
+        self._say(protocol.CountsCommand(wanted))
+        try:
             async with asyncio.timeout(_COUNTS_ANSWER):
                 while self._counted < wanted and self._process is not None:
                     self._news.clear()
                     await self._news.wait()
+            self._unanswered = 0
+        except TimeoutError:
+            self._unanswered += 1
+        if self._unanswered >= _MOST_UNANSWERED and self._process is not None:
+            logger.error("the balancer has not answered %d times and is killed", self._unanswered)
+            self._unanswered = 0
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
 
     def served(self) -> dict[str, Served]:
         """User requests by version digest, over all balancers."""
@@ -230,32 +199,37 @@ class Balancer:
         self._flying.clear()
         self._news.set()
 
-    def _take(self, event: Event) -> None:
-        if event.event == "routed":
-            self._routed = max(self._routed, event.n)
-        elif event.event == "drained":
-            if (waited := self._flying.pop(event.uid, None)) is not None:
-                waited.set()
-        elif event.event == "counts":
-            self._counted = max(self._counted, event.n)
-            self._tallies, self._tallies_uids = event.versions, event.instances
+    def _take(self, event: protocol.AnyEvent) -> None:
+        match event:
+            case protocol.RoutedEvent(n):
+                self._routed = max(self._routed, n)
+            case protocol.DrainedEvent(uid):
+                if (waited := self._flying.pop(uid, None)) is not None:
+                    waited.set()
+            case protocol.CountsEvent(n, instances, versions):
+                self._counted = max(self._counted, n)
+                self._tallies, self._tallies_uids = versions, instances
+            case protocol.FailedEvent(text):
+                logger.error("the balancer gives up: %s", text)
+            case protocol.ListeningEvent():
+                logger.warning("the balancer listens again without being asked")
         self._news.set()
 
     def _send_routes(self) -> None:
         self._sent += 1
-        self._say({"op": "route", "n": self._sent, "instances": self._routes})
+        self._say(protocol.RouteCommand(self._sent, self._routes))
 
-    def _say(self, message: dict[str, object]) -> None:
+    def _say(self, message: Command) -> None:
         if self._process is not None and self._process.stdin is not None and not self._process.stdin.is_closing():
-            self._process.stdin.write(msgspec.json.encode(message) + b"\n")
+            self._process.stdin.write(protocol.line_of(message))
 
-    async def _hear(self) -> Event | None:
+    async def _hear(self) -> protocol.AnyEvent | None:
         """The next thing the balancer says; None when it has ended or cannot be understood."""
         assert self._process is not None
         assert self._process.stdout is not None
         try:
             line = await self._process.stdout.readline()
-            return msgspec.json.decode(line, type=Event) if line else None
+            return protocol.read_event(line) if line else None
         except (ValueError, msgspec.DecodeError):
             logger.exception("the balancer said what cannot be understood")
             return None

@@ -5,15 +5,21 @@ Assignments are decided and saved elsewhere; here they are brought about.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Iterable, Iterator
 
-from deployguard.local.balance import Balancer, Route
+from deployguard.local.balance import Balancer
+from deployguard.local.balancer.protocol import Route
 from deployguard.local.layout import Layout
 from deployguard.local.records import Assignments, Places
 from deployguard.local.slot import Slot
 from deployguard.model.fleet import Fleet
 from deployguard.model.target import CANDIDATE, STABLE, Instance
 from deployguard.model.version import Version
+
+_CONFIRM = 1.0
+"""Seconds in which a balancer that works has taken new routes."""
 
 
 class Slots:
@@ -69,8 +75,23 @@ class Slots:
                 if slot.unsettled and not slot.changing:
                     slot.touch()
 
+    async def unrouted(self) -> None:
+        await self._balancer.confirmed(_CONFIRM)
+
     async def emptied(self, uid: str) -> None:
         await self._balancer.emptied(uid)
+
+    async def close(self, drain: float) -> None:
+        """Nothing runs any more; requests that were running had `drain` seconds to finish."""
+        for slot in self._slots.values():
+            slot.closing = True
+        served = [slot.process.uid for slot in self._slots.values() if slot.process is not None]
+        self.changed()
+        await self.unrouted()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(drain):
+                await asyncio.gather(*(self.emptied(uid) for uid in served))
+        await asyncio.gather(*(slot.close() for slot in self._slots.values()))
 
     def _out_of_service(self) -> int:
         return sum(slot.changing and not slot.serving for slot in self._slots.values())

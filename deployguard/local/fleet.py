@@ -11,6 +11,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,8 @@ def up(
     """The fleet runs and it is known of every instance whether it became ready; with `foreground`, it has run and ended.
 
     `base` is the directory that the file's paths are relative to. A fleet that already runs with the same file is left
-    alone. Raises `UserError`, with nothing left running, when the command, an address, or a running fleet is in the way.
+    alone. One that followed a rollout before keeps its versions: the file's release is the first one, not the newest.
+    Raises `UserError`, with nothing left running, when the command, an address, or a running fleet is in the way.
     """
     file = _with_absolute_paths(fleet_file_model, base)
     layout = Layout(fleet_root(state.resolve(), file.metadata.name))
@@ -165,21 +167,22 @@ def _must_be_same(layout: Layout, file: FleetFile) -> None:
 
 
 def _check_command(spec: Fleet) -> None:
-    """The program exists. What only the supervisor knows (its own paths) is filled in as it will be seen from the release."""
+    """The program exists, as far as it can be seen from where the release lies now."""
     release = Path(spec.release) if spec.release is not None else None
     if release is not None and not release.exists():
         raise UserError(f"there is no release {release}", hint="`release` is relative to the fleet file")
     if spec.config is not None and not Path(spec.config).exists():
         raise UserError(f"there is no configuration {spec.config}", hint="`config` is relative to the fleet file")
     directory = release if release is not None and release.is_dir() else release.parent if release is not None else Path("/")
-    program = launch.fill(spec.command[0], {"release": str(release or directory), "config": spec.config or "", "host": spec.host})
-    if fault := launch.program_fault(program, directory, _environment(spec).get("PATH", os.defpath)):
+    facts = {"release": str(release or directory), "config": spec.config or "", "host": spec.host}
+    path = launch.fill({**_environment(spec), **spec.env}["PATH"], facts)
+    if fault := launch.program_fault(launch.fill(spec.command[0], facts), directory, path):
         raise UserError(f"cannot start the fleet: {fault}", hint="`command` is a list: the program, then its arguments; no shell is used")
 
 
 def _environment(spec: Fleet) -> dict[str, str]:
     inherited = {name: os.environ[name] for name in spec.inherit_env if name in os.environ}
-    return {"PATH": os.defpath, **inherited, **({"PATH": spec.env["PATH"]} if "PATH" in spec.env else {})}
+    return {"PATH": os.defpath, **inherited}
 
 
 def _lay_out(layout: Layout, file: FleetFile) -> None:
@@ -224,6 +227,11 @@ def _start(layout: Layout, spec: Fleet, foreground: bool, on_progress: Progress)
         process.wait()
     try:
         _await_start(layout, mine)
+    except (UserError, WorldError):
+        if foreground:
+            process.terminate()
+            process.wait()
+        raise
     finally:
         os.close(mine)
     view = _await_ready(FleetClient(layout.root), spec, on_progress)
@@ -263,7 +271,9 @@ def _await_ready(client: FleetClient, spec: Fleet, on_progress: Progress) -> Tar
 
 
 def _stay(process: subprocess.Popen[bytes]) -> None:
-    """The supervisor has ended; an interrupt from the terminal reaches it as well and ends the fleet."""
+    """The supervisor has ended; an interrupt or a request to end that reaches this process ends the fleet."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGTERM))
     while True:
         try:
             process.wait()
@@ -281,6 +291,5 @@ def _ending_time(layout: Layout) -> float:
     """Seconds in which a healthy supervisor has ended everything."""
     from deployguard.model.fleet import FleetFile
 
-    data = read_bytes(layout.fleet)
-    kill_after = FleetFile.model_validate_json(data).spec.stop.kill_after.total_seconds() if data is not None else 5.0
-    return kill_after + 10.0
+    stop = FleetFile.model_validate_json(read_bytes(layout.fleet) or b"").spec.stop
+    return stop.drain.total_seconds() + stop.kill_after.total_seconds() + 10.0

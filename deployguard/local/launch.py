@@ -9,11 +9,15 @@ import shutil
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deployguard.local.layout import Layout
 from deployguard.local.processes import MARK
-from deployguard.model.fleet import Fleet
 from deployguard.model.version import Version
+
+if TYPE_CHECKING:
+    # pydantic, which whoever only looks at a fleet must not pay for.
+    from deployguard.model.fleet import Fleet
 
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "*": "127.0.0.1"}  # noqa: S104  where an instance that listens everywhere is reached

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from deployguard.errors import UserError
 from deployguard.local.launch import address, port_fault, split
 from deployguard.local.records import Places
-from deployguard.model.fleet import Fleet
+
+if TYPE_CHECKING:
+    from deployguard.model.fleet import Fleet
 
 _LOWEST = 15_000
 _HIGHEST = 32_000

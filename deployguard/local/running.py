@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from deployguard import clock
+from deployguard.errors import WorldError
 from deployguard.local import asking, logfile
 from deployguard.local.asking import Answered
 from deployguard.local.launch import Launch, reach
@@ -183,5 +184,9 @@ async def start(slot: str, version: Version, launch: Launch, spec: Fleet, port: 
         )
     finally:
         os.close(descriptor)
-    write_durably(record, encode(identify(process.pid)))
+    try:
+        write_durably(record, encode(identify(process.pid)))
+    except WorldError as error:
+        # Not recorded, but still to be found by the mark in its environment.
+        logger.error("%s", error.message)
     return Running(slot, version, process, spec, port, log, since)

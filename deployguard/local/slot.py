@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 from typing import Protocol
 
 from deployguard import clock
 from deployguard.errors import WorldError
 from deployguard.local import launch, running
-from deployguard.local.content import PARTS, Content
+from deployguard.local.content import Content, Part
 from deployguard.local.layout import Layout, point, private
 from deployguard.local.running import Running
 from deployguard.model.fleet import Fleet
@@ -48,6 +47,10 @@ class Crew(Protocol):
         """Something that others depend on has changed here: routes, or who is out of service."""
         ...
 
+    async def unrouted(self) -> None:
+        """The balancer has taken the routes told last, if it takes any."""
+        ...
+
     async def emptied(self, uid: str) -> None:
         """Returns when the balancer has nothing in flight to this process."""
         ...
@@ -75,7 +78,7 @@ class Slot:
         self._crew = crew
         self._content = Content(layout.versions)
         self._restart = False
-        self._closing = False
+        self.closing = False
         self._failures = 0
         self._not_before = 0.0
         self._uid = f"{name}-0"
@@ -84,7 +87,7 @@ class Slot:
     @property
     def serving(self) -> bool:
         """Its process is among the balancer's routes."""
-        return self.process is not None and self.process.serving and not self.leaving and not self._closing
+        return self.process is not None and self.process.serving and not self.leaving and not self.closing
 
     @property
     def unsettled(self) -> bool:
@@ -112,12 +115,12 @@ class Slot:
             async with asyncio.timeout(self._pause()):
                 await self._wake.wait()
         self._wake.clear()
-        if not self._closing:
+        if not self.closing:
             await self._settle()
 
     async def close(self) -> None:
         """Nothing runs here any more, and nothing is started again."""
-        self._closing = True
+        self.closing = True
         if self.process is not None:
             await self.process.end()
 
@@ -173,7 +176,7 @@ class Slot:
         await process.end()
         self._layout.process(self.name).unlink(missing_ok=True)
         self.process, self.leaving, self._restart = None, False, False
-        if not self._closing:
+        if not self.closing:
             await self._start()
 
     def _by_reload(self, process: Running) -> bool:
@@ -182,11 +185,11 @@ class Slot:
     async def _reload(self, process: Running) -> bool:
         """Whether the process says, in time, that it has loaded the new configuration."""
         assert self._spec.reload is not None
+        wanted = self.assigned
+        self._link(wanted)
         # Out of the routes meanwhile, so that no answer is counted for the wrong version; unless nobody else serves.
         self.leaving = self._crew.covered(self)
         self._crew.changed()
-        wanted = self.assigned
-        self._link(wanted)
         process.reload(wanted)
         deadline = clock.monotonic() + self._spec.reload.within.total_seconds()
         while process.loaded != wanted and not process.ended.is_set() and self.assigned == wanted and clock.monotonic() < deadline:
@@ -209,6 +212,7 @@ class Slot:
         self._crew.changed()
         if not was_serving:
             return
+        await self._crew.unrouted()
         seconds = self._spec.stop.drain.total_seconds()
         if process.version != self._crew.stable and self.assigned == self._crew.stable:
             seconds = min(seconds, BACK_DRAIN)
@@ -230,14 +234,17 @@ class Slot:
     async def _start(self) -> None:
         version = self.assigned
         self._restart = False
+        self.refused = self._missing(version)
+        if self.refused:
+            return
         self.waiting = launch.port_fault(self._spec.host, self._port)
+        if not self.waiting:
+            try:
+                self._link(version)
+            except WorldError as error:
+                self.waiting = error.message
         if self.waiting:
             self._later(_RETRY_MOST)
-            return
-        try:
-            self._link(version)
-        except WorldError as error:
-            self.refused = error.message
             return
         how = launch.prepare(self._spec, self._layout, self._environment, self.name, self._port, version)
         self.refused = launch.program_fault(how.command[0], how.directory, how.environment.get("PATH", ""))
@@ -262,21 +269,23 @@ class Slot:
             self.waiting = reason
             self._later(_RETRY_MOST)
 
+    def _missing(self, version: Version) -> str:
+        """Which part of the version the fleet holds no copy of, as a reason to refuse it; empty when it is whole."""
+        for part, digest in _parts(version):
+            if not self._content.holds(part, digest):
+                return f"the fleet holds no copy of the {part} {digest}"
+        return ""
+
     def _link(self, version: Version) -> None:
-        """The links of this slot lead to `version`. Raises `WorldError` when there is no copy of it."""
-        for part in PARTS:
-            digest = version.release if part == "release" else version.config
-            path = self._content.path(part, digest)
-            if not path.exists():
-                raise WorldError(f"the fleet holds no copy of the {part} {digest}")
-            private(self._layout.data(self.name))
+        """The links of this slot lead to `version`. Raises `WorldError` when the disk does not allow it."""
+        private(self._layout.data(self.name))
+        for part, digest in _parts(version):
             link = self._layout.current(self.name, part)
             private(link.parent)
             try:
-                point(link, path)
+                point(link, self._content.path(part, digest))
             except OSError as error:
-                reason = errno.errorcode.get(error.errno or 0, "error")
-                raise WorldError(f"could not lead {link} to {path}: {reason}") from error
+                raise WorldError(f"could not switch {link}: {error.strerror}", hint="is the disk full?") from error
 
     def _note_exit(self, process: Running) -> None:
         self._layout.process(self.name).unlink(missing_ok=True)
@@ -294,3 +303,7 @@ class Slot:
     def _later(self, most: float) -> None:
         first = self._spec.restart.first.total_seconds()
         self._not_before = clock.monotonic() + min(most, first * 2.0 ** min(30, max(0, self._failures - 1)))
+
+
+def _parts(version: Version) -> tuple[tuple[Part, str], ...]:
+    return ("release", version.release), ("config", version.config)

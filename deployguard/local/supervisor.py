@@ -17,9 +17,10 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 from deployguard import clock
-from deployguard.errors import DeployguardError, StaleView, UserError
+from deployguard.errors import DeployguardError, StaleView, UserError, WorldError
 from deployguard.local import assign, control, logfile
-from deployguard.local.balance import Balancer, Limits
+from deployguard.local.balance import Balancer
+from deployguard.local.balancer.protocol import Limits
 from deployguard.local.content import PARTS, Content
 from deployguard.local.control import Question, Reply
 from deployguard.local.crew import Slots
@@ -74,19 +75,19 @@ class Supervisor:
         write_durably(self._layout.supervisor, encode(record))
         self._slots.changed()
         ready()
-        steps = [self._balancer.step, self._watch_lease, self._keep_house, *(slot.step for slot in self._slots)]
-        tasks = [asyncio.create_task(forever(step)) for step in steps]
+        house = [asyncio.create_task(forever(step)) for step in (self._balancer.step, self._watch_lease, self._keep_house)]
+        work = [asyncio.create_task(forever(slot.step)) for slot in self._slots]
         try:
             await self.stopping.wait()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await asyncio.gather(*(slot.close() for slot in self._slots))
+            await _cancel(work)
+            await self._slots.close(self._spec.stop.drain.total_seconds())
+            await _cancel(house)
             self._save_served()
             await self._balancer.close()
             server.close()
             path.unlink(missing_ok=True)
+            self._layout.supervisor.unlink(missing_ok=True)
 
     async def answer(self, question: Question) -> Reply:
         """What the control socket says. Raises `DeployguardError` for what cannot be done."""
@@ -183,9 +184,14 @@ class Supervisor:
     def _save_served(self) -> None:
         """The counts are on disk before anybody sees them, so that they do not go back when this process is killed."""
         totals = Totals(self._balancer.served())
-        if totals != self._totals:
+        if totals == self._totals:
+            return
+        try:
             write_durably(self._layout.served, encode(totals), sync=False)
             self._totals = totals
+        except WorldError as error:
+            # A full disk must not make the guard blind.
+            logger.error("%s", error.message)
 
     async def _watch_lease(self) -> None:
         ends = self._lease_ends
@@ -203,8 +209,14 @@ class Supervisor:
             return
         logger.warning("the lease of fence %d ran out; the candidates go back to stable", self._present.fence)
         batch = assign.retreat_batch(self._present)
-        self._save(assign.retreat(self._present))
-        self._slots.assign(self._present, batch)
+        after = assign.retreat(self._present)
+        try:
+            self._save(after)
+        except WorldError as error:
+            # The only act that does not wait for the disk: a restart from the old record would retreat as well.
+            logger.error("%s", error.message)
+            self._present = after
+        self._slots.assign(after, batch)
 
     async def _keep_house(self) -> None:
         await asyncio.sleep(_HOUSEKEEPING)
@@ -229,6 +241,12 @@ async def forever(step: Callable[[], Awaitable[None]]) -> None:
         except Exception:
             logger.exception("a step failed and is taken again")
             await asyncio.sleep(1)
+
+
+async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def load(layout: Layout) -> Supervisor:
@@ -256,22 +274,29 @@ def _url(listener: str) -> str:
     return f"http://{address(reach(host), port)}"
 
 
-def _tell(descriptor: int | None, message: dict[str, object]) -> None:
-    """Whoever waits for the start knows how it went."""
-    if descriptor is not None:
-        with contextlib.suppress(OSError):
-            os.write(descriptor, json.dumps(message).encode() + b"\n")
-            os.close(descriptor)
+class Herald:
+    """Tells whoever waits for the start, once, how it went."""
+
+    def __init__(self, descriptor: int | None) -> None:
+        self._descriptor = descriptor
+
+    def tell(self, **message: object) -> None:
+        """It is told; a second time nothing happens, because the number may name another file by then."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.write(descriptor, json.dumps(message).encode() + b"\n")
+                os.close(descriptor)
 
 
-async def _supervise(layout: Layout, descriptor: int | None) -> None:
+async def _supervise(layout: Layout, herald: Herald) -> None:
     supervisor = load(layout)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, supervisor.stopping.set)
     # Handled, not ignored: what is ignored would stay so in the instances, which may reload by this very signal.
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
-    await supervisor.run(lambda: _tell(descriptor, {"ready": True}))
+    await supervisor.run(lambda: herald.tell(ready=True))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -286,18 +311,19 @@ def main(arguments: list[str] | None = None) -> int:
         os._exit(0)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     layout = Layout(options.dir.resolve())
+    herald = Herald(options.ready_fd)
     try:
         layout.prepare()
         with locked(layout.root / "supervisor.lock", f"the fleet {layout.name} already has a supervisor"):
             end_leftovers(layout)
             try:
-                asyncio.run(_supervise(layout, options.ready_fd))
+                asyncio.run(_supervise(layout, herald))
             finally:
                 # A start that was interrupted may have left a process that no slot knows of.
                 end_leftovers(layout)
     except DeployguardError as error:
         logger.error("%s", error.message)
-        _tell(options.ready_fd, {"failed": error.message, "hint": error.hint, "user": isinstance(error, UserError)})
+        herald.tell(failed=error.message, hint=error.hint, user=isinstance(error, UserError))
         return error.exit_code
     return 0
 

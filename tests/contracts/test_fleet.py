@@ -22,7 +22,7 @@ import psutil
 import pytest
 
 from deployguard.errors import StaleView, UserError, WorldError
-from deployguard.local import fleet
+from deployguard.local import asking, fleet, logfile
 from deployguard.local.content import Content
 from deployguard.local.processes import MARK
 from deployguard.model.fleet import FleetFile
@@ -466,6 +466,69 @@ def test_a_copy_that_does_not_match_its_digest_is_refused(yard: Yard) -> None:
     with pytest.raises(WorldError, match="digest mismatch"):
         yard.shift(1, candidate, 1)
     assert yard.target.observe() == before
+
+
+def test_a_candidate_that_never_becomes_ready_stops_at_the_batch(yard: Yard) -> None:
+    """With a batch of one, a second slot changes only when the first one serves again; on the way back nothing blocks."""
+    before = by_id(yard.up())
+    candidate = yard.admit(yard.release("dull", unready=True))
+    yard.shift(1, candidate, 3, batch=1)
+    eventually(lambda: [i for i in yard.target.observe().instances if i.loaded == candidate])
+    assert {get(yard.target.observe().listeners["all"])["name"] for _ in range(6)} == {"one"}
+    after = by_id(yard.target.observe())
+    assert sum(after[i].uid != before[i].uid for i in before) == 1
+    yard.shift(2)
+    assert sum(i.uid != before[i.id].uid for i in yard.on(candidate, 0).instances) == 1
+
+
+def test_a_restart_happens_once_for_each_fence(yard: Yard) -> None:
+    """An instance named in `restart` gets a new process with the same version, and not another one when it is named again."""
+    before = by_id(yard.up())
+    yard.shift(1, restart=("1",))
+    eventually(lambda: by_id(yard.target.observe())["1"].uid != before["1"].uid)
+    once = by_id(yard.on(before["1"].assigned, 3))
+    assert [once[i].uid == before[i].uid for i in ("0", "1", "2")] == [True, False, True]
+    yard.shift(1, restart=("1", "2"))
+    eventually(lambda: by_id(yard.target.observe())["2"].uid != before["2"].uid)
+    assert by_id(yard.on(before["1"].assigned, 3))["1"].uid == once["1"].uid
+
+
+def test_copies_that_nothing_names_are_collected(yard: Yard) -> None:
+    """An old copy goes when nothing names it; the last three stable versions and what was told to be kept stay."""
+    yard.up(instances=1)
+    versions = [yard.admit(yard.release(name)) for name in ("two", "three", "four", "kept", "loose", "fresh")]
+    releases = yard.root / "versions" / "release"
+    for version in versions[:-1]:
+        os.utime(releases / version.release.removeprefix("sha256:"), (0, 0))
+    for fence, version in enumerate(versions[:3], start=1):
+        yard.shift(fence, stable=version, keep=(versions[3],))
+    held = {version.release for version in versions if version != versions[4]}
+    loose = releases / versions[4].release.removeprefix("sha256:")
+    eventually(lambda: not loose.exists())
+    assert held <= {"sha256:" + path.name for path in releases.iterdir()}
+
+
+def test_logs_are_rotated_and_their_end_can_be_read(tmp_path: Path) -> None:
+    """A full log moves aside, as many old ones are kept as wanted, and a tail holds the last lines of one process only."""
+    log = tmp_path / "0.log"
+    for text in ("first\n", "second\n", "third\n"):
+        os.write(descriptor := logfile.open_log(log), text.encode() * 300)
+        os.close(descriptor)
+        assert logfile.rotate(log, 1024, 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.log", "0.log.1", "0.log.2"]
+    assert (tmp_path / "0.log.1").read_text().startswith("third")
+    assert not logfile.rotate(log, 1024, 2)
+    log.write_text("of another process\nmine\n")
+    assert logfile.tail(log, len("of another process\n")) == ("mine",)
+
+
+def test_a_path_picks_its_value() -> None:
+    """`$.a.b[0]` finds what it says, nothing where there is nothing, and a path that is none is an error."""
+    document = {"a": {"b": ["x", {"c d": 1}]}}
+    found = [asking.pick(document, path) for path in ("$.a.b[0]", "$.a.b[1]['c d']", "$.a.z[0]", "$.a.b[7]", "$")]
+    assert found == ["x", 1, None, None, document]
+    with pytest.raises(ValueError, match="not a path"):
+        asking.pick(document, "$..a")
 
 
 def test_content_is_named_by_what_it_holds(tmp_path: Path) -> None:
