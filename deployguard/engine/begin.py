@@ -30,6 +30,7 @@ class Wish:
     candidate: Version
     spec: dict[str, Any]
     override: str = ""
+    announce: tuple[dict[str, Any], ...] = ()
 
 
 def current_stable(document: Document, view: TargetView) -> StableVersion | None:
@@ -86,12 +87,26 @@ def refusal(document: Document, stable: Version, candidate: Version, override: s
     return ""
 
 
+def held_by(document: Document, view: TargetView) -> str:
+    """The guard and rollout of somebody else that has a candidate exposed on this target; empty when nobody has."""
+    told = view.told
+    if told is None or told.candidate is None or told.count == 0 or view.retreated == view.fence:
+        return ""
+    mine = document.rollout is not None and told.by == f"{document.guard}/{document.rollout.id}"
+    return "" if mine else told.by or "another guard"
+
+
 def begun(document: Document, view: TargetView, wish: Wish, now: dt.datetime) -> Document:
     """The document with a new rollout in Waiting. Its fence is above everything the target and the document ever carried.
 
     Raises `RefusedError` for a quarantined candidate, `WorldError` while another rollout goes on or when nothing stable is known.
     """
     document = closed(document, view, now)
+    if other := held_by(document, view):
+        raise WorldError(
+            f"could not begin a rollout of `{document.guard}`: {other} has a candidate on {wish.target}",
+            hint="wait for it with `--wait`; a candidate that nobody drives goes back when its lease runs out",
+        )
     stable = current_stable(document, view)
     if stable is None:
         raise WorldError(
@@ -117,6 +132,7 @@ def begun(document: Document, view: TargetView, wish: Wish, now: dt.datetime) ->
         updated=now,
         adopted=stable.adopted,
         override=wish.override,
+        announce=wish.announce,
         wanted=view.wanted,
         first_seq=seq,
         fence_seen=view.fence,
@@ -136,6 +152,7 @@ def returned(policy: Policy, document: Document, view: TargetView, wish: Wish, t
         guard=wish.guard,
         target=wish.target,
         spec=wish.spec,
+        announce=wish.announce,
         candidate=leaving.version if leaving else to,
         stable=to,
         seq=seq - 1,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def desired(policy: Policy, document: Document, rollout: Rollout, stages: tuple[PlannedStage, ...], view: TargetView) -> Desired | None:
     """What the phase wants of the target; None when it wants nothing."""
     phase, pace = rollout.phase, batch(policy, max(view.wanted, 1))
-    keep = _kept(document, rollout)
+    keep, by = _kept(document, rollout), f"{rollout.guard}/{rollout.id}"
     if isinstance(phase, (Advancing, Analyzing, Holding)):
         return Desired(
             fence=rollout.seq,
@@ -33,16 +33,17 @@ def desired(policy: Policy, document: Document, rollout: Rollout, stages: tuple[
             batch=pace,
             lease=policy.lease.total_seconds(),
             keep=keep,
+            by=by,
         )
     if isinstance(phase, Watching):
-        return Desired(fence=rollout.seq, stable=rollout.candidate, batch=pace, keep=keep)
+        return Desired(fence=rollout.seq, stable=rollout.candidate, batch=pace, keep=keep, by=by)
     if isinstance(phase, (RollingBack, Verifying)):
         restart: tuple[str, ...] = ()
         if phase.rung > 0 and view.told is not None and view.told.fence == rollout.seq:
             restart = view.told.restart
         elif phase.rung > 0:
             restart = not_restored(view, phase.to)
-        return Desired(fence=rollout.seq, stable=phase.to, batch=pace, restart=restart, keep=keep)
+        return Desired(fence=rollout.seq, stable=phase.to, batch=pace, restart=restart, keep=keep, by=by)
     return None
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from deployguard.model.policy import Policy
 
 MOST_CONSUMED = 100
-_BACK: dict[str, BackWord] = {"abort": "abort", "interrupt": "interrupted", "rollback": "rollback"}
+_BACK: dict[str, BackWord] = {"abort": "abort", "interrupt": "interrupted", "rollback": "rollback", "timeout": "timeout"}
 
 
 def fresh(document: Document, requests: tuple[Request, ...]) -> tuple[Request, ...]:
@@ -49,7 +49,7 @@ def asked(policy: Policy, rollout: Rollout, request: Request, now: dt.datetime) 
             return _resumed(policy, msgspec.structs.replace(rollout, paused=""), now)
         case "skip-soak":
             return _soaked(policy, rollout, now)
-        case "abort" | "interrupt" | "rollback":
+        case "abort" | "interrupt" | "rollback" | "timeout":
             return turned_back(policy, rollout, _BACK[request.verb], text, now)
 
 

@@ -13,7 +13,7 @@ SCHEMA = 1
 GENERATIONS = 3
 """Stable versions that are kept, at least."""
 
-RequestVerb = Literal["approve", "pause", "resume", "abort", "rollback", "skip-soak", "retry", "stop", "interrupt"]
+RequestVerb = Literal["approve", "pause", "resume", "abort", "rollback", "skip-soak", "retry", "stop", "interrupt", "timeout"]
 
 
 class StableVersion(Frozen, frozen=True):

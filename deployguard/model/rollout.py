@@ -163,7 +163,7 @@ class Entry(Frozen, frozen=True):
 class Rollout(Frozen, frozen=True):
     """The rollout. `seq` is its present fence: it grows whenever what the target shall do changes.
 
-    `kind` `return` goes back to a named version without a candidate. `spec` is the resolved policy as JSON, so that any driver can go
+    `kind` `return` goes back to a named version without a candidate. `spec` is the resolved policy as JSON and `announce` the sinks, so that any driver can go
     on with the saved state alone. `adopted`: the version to go back to was found running and has not been seen healthy.
     `first_seq` is its first fence, `fence_seen` the highest that the target was ever seen to carry for it.
     `updated` is the last instant at which the target was seen; a gap between two of them has not been watched.
@@ -184,6 +184,7 @@ class Rollout(Frozen, frozen=True):
     updated: dt.datetime
     adopted: bool = False
     override: str = ""
+    announce: tuple[dict[str, Any], ...] = ()
     wanted: int = 0
     exposed_most: int = 0
     exposed_since: dt.datetime | None = None

@@ -67,7 +67,8 @@ class Desired(Frozen, frozen=True):
     `count` instances run `candidate`, all others `stable`. `fence` is the rollout's `seq`: a target refuses a lower one.
     At most `batch` instances are out of service at a time because of this change. `lease` in seconds: how long an
     instance keeps a candidate without being renewed (0: no lease). `restart` names instances to be restarted although
-    they carry the right version, because they did not take it; each is restarted once per fence.
+    they carry the right version, because they did not take it; each is restarted once per fence. `by` names the guard and the
+    rollout that want it, so that another guard on the same target can say who holds it.
     """
 
     fence: int
@@ -78,6 +79,7 @@ class Desired(Frozen, frozen=True):
     lease: float = 0.0
     restart: tuple[str, ...] = ()
     keep: tuple[Version, ...] = ()
+    by: str = ""
 
 
 class TargetView(Frozen, frozen=True):
