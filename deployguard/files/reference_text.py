@@ -110,8 +110,8 @@ tests:
     policy: production
     series:
       errors:
-        stable: {total: 45x600, bad: 0x600}
-        candidate: {total: 5x600, bad: 1x600}
+        stable: {total: "45x600", bad: "0x600"}
+        candidate: {total: "5x600", bad: "1x600"}
     until: 10m
     expect:
       - 0s advancing stage 1/5

@@ -1,7 +1,7 @@
 """What a plain YAML scalar means, decided here because YAML 1.1 and 1.2 disagree exactly where people get hurt.
 
-`5:30` and `2026-01-01` stay text, `010` is ten. `yes`, `no`, `on` and `off` are booleans, as kubectl reads them; where
-text is expected the error says that they need quotes.
+`5:30` and `2026-01-01` stay text, `010` is ten, and `0x600` is text too: in a scenario it is a series without an error.
+`yes`, `no`, `on` and `off` are booleans, as kubectl reads them; where text is expected the error asks for quotes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 _TRUE = frozenset(form(word) for word in ("true", "yes", "on") for form in (str.lower, str.upper, str.title))
 _FALSE = frozenset(form(word) for word in ("false", "no", "off") for form in (str.lower, str.upper, str.title))
 _INT = re.compile(r"[-+]?[0-9]{1,30}")
-_HEX = re.compile(r"0x[0-9a-fA-F]{1,30}")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]{1,4})?")
 _SPECIAL = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _LONGEST_NUMBER = 64
@@ -30,8 +29,6 @@ def resolve(text: str) -> bool | int | float | str | None:
         return text
     if _INT.fullmatch(text):
         return int(text)
-    if _HEX.fullmatch(text):
-        return int(text, 16)
     if _FLOAT.fullmatch(text):
         return float(text)
     if _SPECIAL.fullmatch(text):
