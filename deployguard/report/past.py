@@ -83,7 +83,7 @@ def _version(digest: Any, names: Mapping[str, str]) -> dict[str, Any] | None:
 def _requests(checks: list[dict[str, Any]]) -> dict[str, Any]:
     """Requests by arm up to the decision, as the busiest check that compares arms counted them; null when none did."""
     counted = [c["counts"] for c in checks if c["evidence"] is not None]
-    busiest = max(counted, key=lambda c: sum(x["total"] for x in c.values()), default={})
+    busiest: dict[str, Any] = max(counted, key=lambda c: sum(x["total"] for x in c.values()), default={})
     arms = {arm: busiest.get(arm) for arm in ("stable", "candidate")}
     return {
         "requests": {arm: round(c["total"]) if c else None for arm, c in arms.items()},
