@@ -67,6 +67,7 @@ def up(
         _must_be_same(layout, file)
         return FleetClient(layout.root).observe()
     _check_command(file.spec)
+    _check_paths(file.spec)
     layout.prepare()
     with locked(layout.root / "up.lock", f"the fleet {layout.name} is being started by somebody else"):
         _clear(layout)
@@ -180,6 +181,20 @@ def _check_command(spec: Fleet) -> None:
         raise UserError(f"cannot start the fleet: {fault}", hint="`command` is a list: the program, then its arguments; no shell is used")
 
 
+def _check_paths(spec: Fleet) -> None:
+    """Where an instance says what it has loaded can be read."""
+    from deployguard.local import asking
+
+    for name in ("config", "release"):
+        path = getattr(spec.loaded, name, None)
+        try:
+            asking.pick({}, path or "$")
+        except ValueError as error:
+            raise UserError(
+                f"`loaded.{name}` cannot be used: {error}", hint="write a plain path such as $.config or $.loaded[0].digest"
+            ) from error
+
+
 def _environment(spec: Fleet) -> dict[str, str]:
     inherited = {name: os.environ[name] for name in spec.inherit_env if name in os.environ}
     return {"PATH": os.defpath, **inherited}
@@ -223,7 +238,9 @@ def _start(layout: Layout, spec: Fleet, foreground: bool, on_progress: Progress)
     finally:
         os.close(its)
         os.close(log)
-    if not foreground:
+    if foreground:
+        _forward(process)
+    else:
         process.wait()
     try:
         _await_start(layout, mine)
@@ -234,7 +251,7 @@ def _start(layout: Layout, spec: Fleet, foreground: bool, on_progress: Progress)
         raise
     finally:
         os.close(mine)
-    view = _await_ready(FleetClient(layout.root), spec, on_progress)
+    view = _await_ready(FleetClient(layout.root), spec, on_progress, process if foreground else None)
     if foreground:
         _stay(process)
     return view
@@ -259,21 +276,33 @@ def _await_start(layout: Layout, descriptor: int) -> None:
     raise WorldError(f"the supervisor of fleet {layout.name} did not start: {last}", hint=f"see {layout.supervisor_log}")
 
 
-def _await_ready(client: FleetClient, spec: Fleet, on_progress: Progress) -> TargetView:
+def _await_ready(client: FleetClient, spec: Fleet, on_progress: Progress, process: subprocess.Popen[bytes] | None) -> TargetView:
+    """The first view in which something is known of every instance, or the last one before a fleet in the foreground ended."""
     deadline = clock.monotonic() + spec.ready.within.total_seconds()
-    while True:
-        view = client.observe()
-        on_progress(view)
-        known = all((i.ready and i.loaded == i.assigned) or i.refused or i.waiting or i.exits > 1 for i in view.instances)
-        if known or clock.monotonic() > deadline:
-            return view
+    view = client.observe()
+    on_progress(view)
+    while not all((i.ready and i.loaded == i.assigned) or i.refused or i.waiting or i.exits > 1 for i in view.instances):
+        if clock.monotonic() > deadline:
+            break
         clock.sleep(_POLL)
+        try:
+            view = client.observe()
+        except WorldError:
+            if process is not None and process.wait() == 0:
+                break
+            raise
+        on_progress(view)
+    return view
+
+
+def _forward(process: subprocess.Popen[bytes]) -> None:
+    """A request to end that reaches this process ends the fleet."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGTERM))
 
 
 def _stay(process: subprocess.Popen[bytes]) -> None:
-    """The supervisor has ended; an interrupt or a request to end that reaches this process ends the fleet."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGTERM))
+    """The supervisor has ended; an interrupt from the terminal reaches it as well."""
     while True:
         try:
             process.wait()

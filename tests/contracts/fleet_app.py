@@ -2,7 +2,7 @@
 
 `flaws.json` beside this file and the configuration are JSON objects, the second has the last word:
 `name` (said by `/`), `exit` (ends with this code before it listens), `unready` (`/ready` answers 503), `deaf` (does not
-read its configuration again when signalled).
+read its configuration again when signalled), `child` (starts a process of its own and never ends it).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -48,6 +49,8 @@ def main() -> None:
     if "exit" in state.flaws:
         sys.stderr.write("cannot go on: the flaw says so\n")
         sys.exit(int(str(state.flaws["exit"])))
+    if state.flaws.get("child"):
+        subprocess.Popen(["sleep", "1000"])
     signal.signal(signal.SIGHUP, lambda *_: state.reload())
     # An orderly end leaves running requests to the kernel, as many services do: only draining saves them.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
