@@ -10,12 +10,13 @@ from deployguard.model.evidence import Finding
 from deployguard.model.rollout import Advancing, Analyzing, Holding, Rollout, Step, Watching
 from deployguard.report.instants import running, spell
 from deployguard.report.numbers import percent
+from deployguard.report.table import plain
 from deployguard.report.words import Named, phase_words, short
 
 
 def trail_line(step: Step, started: dt.datetime) -> str:
     """`+12s advancing stage 1/4: 1 of 20 instances`."""
-    return f"{since_start(step.at, started)} {step.phase} {step.text}".rstrip()
+    return plain(f"{since_start(step.at, started)} {step.phase} {step.text}").rstrip()
 
 
 def since_start(at: dt.datetime, started: dt.datetime) -> str:
@@ -32,7 +33,7 @@ def progress_line(rollout: Rollout, stages: Sequence[PlannedStage], now: dt.date
     """`+30s stage 1/4 soak 0:18 of 5:00, errors 0.2% vs 0.1%, evidence 1.3 of 100`; outside a stage the words of the phase."""
     head, phase = since_start(now, rollout.started), rollout.phase
     if not isinstance(phase, (Advancing, Analyzing, Holding, Watching)):
-        return f"{head} {phase_words(rollout, now, name=name)}"
+        return plain(f"{head} {phase_words(rollout, now, name=name)}")
     numbers = [text for finding in rollout.findings if (text := finding_words(finding))]
     where = phase_words(rollout, now, name=name)
     if isinstance(phase, Analyzing) and phase.stage < len(stages):
@@ -40,7 +41,7 @@ def progress_line(rollout: Rollout, stages: Sequence[PlannedStage], now: dt.date
         where = f"stage {phase.stage + 1}/{len(stages)} soak {running(now - phase.since)} of {running(stage.soak)}"
         if now - phase.since > stage.soak:
             where += f", extended for more samples for at most {spell(stage.longest.total_seconds())}"
-    return ", ".join([f"{head} {where}", *numbers])
+    return plain(", ".join([f"{head} {where}", *numbers]))
 
 
 def finding_words(finding: Finding) -> str:

@@ -19,6 +19,7 @@ from deployguard.model.rollout import Advancing, Analyzing, Holding, RollingBack
 from deployguard.report.instants import running
 from deployguard.report.lines import trail_line
 from deployguard.report.numbers import count, percent
+from deployguard.report.table import plain
 from deployguard.report.words import phase_words, verdict_words
 
 MOST_TRAIL = 5
@@ -31,7 +32,7 @@ def render(document: Document, stages: Sequence[PlannedStage], now: dt.datetime)
     if rollout is None:
         return Text(f"{document.guard}: nothing was rolled out yet")
     head = Text.assemble((document.guard, "bold"), f"  {document.name(rollout.stable)} -> {document.name(rollout.candidate)}")
-    state = Text(phase_words(rollout, now, name=document.name), style=_state_style(rollout))
+    state = Text(plain(phase_words(rollout, now, name=document.name)), style=_state_style(rollout))
     parts: list[RenderableType] = [head, state]
     if stages and rollout.kind == "candidate":
         parts.append(_bars(rollout, stages, now))
@@ -118,4 +119,4 @@ class LiveView:
 
     def say(self, line: str) -> None:
         """The line stands above the view and stays there."""
-        self._live.console.print(line, markup=False, highlight=False)
+        self._live.console.print(plain(line), markup=False, highlight=False)

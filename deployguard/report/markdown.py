@@ -9,6 +9,7 @@ from typing import Any
 from deployguard.report.headline import headline
 from deployguard.report.instants import instant, time_of_day
 from deployguard.report.numbers import arm_cell, evidence_cell, ranked, ratio_cell, verdict_cell
+from deployguard.report.table import plain
 from deployguard.report.text import action_words, exposure_words, next_words
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#])")
@@ -34,7 +35,7 @@ def report_markdown(report: Mapping[str, Any]) -> str:
 
 def _plain(text: str) -> str:
     """The text on one line, shown as it is: no character of it is markup."""
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    return _SPECIAL.sub(r"\\\1", " ".join(plain(text).split()))
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

@@ -13,7 +13,7 @@ from deployguard.engine.stages import PlannedStage, batch, planned
 from deployguard.model.units import format_duration, format_share
 from deployguard.model.version import Version
 from deployguard.report.instants import iso, spell
-from deployguard.report.table import table
+from deployguard.report.table import plain, table
 
 if TYPE_CHECKING:
     from deployguard.model.check import BalancerCheck, ScrapeCheck
@@ -153,7 +153,7 @@ def plan_text(plan: Mapping[str, Any]) -> str:
     lines += ["", "stages:", *_stage_lines(plan)]
     lines.append(f"total soak: {_span(plan['total_soak_s'])}, at most {_span(plan['longest_soak_s'])} while samples are too few")
     lines += ["", *_sight_lines(plan), "", *_gate_lines(plan), *_back_lines(plan)]
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(plain, lines)) + "\n"
 
 
 def _span(seconds: float) -> str:

@@ -41,7 +41,7 @@ from deployguard.model.target import TargetView
 from deployguard.model.version import Version
 from deployguard.report.instants import age, instant, iso, running, spell, time_of_day
 from deployguard.report.stages import checks_of
-from deployguard.report.table import table
+from deployguard.report.table import plain, table
 from deployguard.report.view import stable_of
 from deployguard.report.words import entered_at, phase_words
 
@@ -165,7 +165,7 @@ def status_text(rows: list[dict[str, Any]], now: dt.datetime | None = None) -> s
         lines.append(f"everything: {stopped}; the way back stays open")
     for row in rows:
         lines += [f"{row['guard']}: {text}" for text in _remarks(row, now)]
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(plain, lines)) + "\n"
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

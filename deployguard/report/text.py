@@ -15,7 +15,7 @@ from deployguard.report.headline import headline
 from deployguard.report.instants import instant, spell, time_of_day
 from deployguard.report.numbers import arm_cell, evidence_cell, ranked, ratio_cell, verdict_cell
 from deployguard.report.past import report_of_entries
-from deployguard.report.table import table
+from deployguard.report.table import plain, table
 from deployguard.report.view import run_report
 from deployguard.report.words import outcome
 
@@ -24,7 +24,7 @@ def report_text(report: Mapping[str, Any]) -> str:
     """The end of a run, for its log: the outcome and its exit code, then what `why` says; ends with a newline."""
     first = f"{report['guard']}: {report['outcome']} (exit code {report['exit_code']})"
     lines = [f"{first}: {report['reason']}"] if report["rollout"] is None else [first, *_body(report)]
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(plain, lines)) + "\n"
 
 
 def why_text(document: Document, now: dt.datetime, entries: Iterable[Entry] = ()) -> str:
@@ -45,7 +45,7 @@ def why_entries(entries: Iterable[Entry], now: dt.datetime, names: Mapping[str, 
 
 def why_report(report: Mapping[str, Any]) -> str:
     """Why, from a report; ends with a newline."""
-    return "\n".join(_body(report)) + "\n"
+    return "\n".join(map(plain, _body(report))) + "\n"
 
 
 def _body(report: Mapping[str, Any]) -> list[str]:
