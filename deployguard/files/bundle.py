@@ -11,7 +11,9 @@ from typing import Generic, TypeVar
 from deployguard.errors import Fault, FileError
 from deployguard.files.faults import validate
 from deployguard.files.read import STDIN
+from deployguard.files.report import fault, file_error
 from deployguard.files.shape import listed, nearest
+from deployguard.files.wording import shown
 from deployguard.files.yaml_lines import Document, read_yaml
 from deployguard.model.fleet import FleetFile
 from deployguard.model.guard import GuardFile
@@ -82,9 +84,9 @@ def _load(bundle: Bundle, path: str) -> None:
     if not documents:
         right = "write a guard in it, or let `deployguard init` write one"
         raise FileError(path, [Fault(0, "", "nothing stands in this file", right)])
-    faults = [fault for document in documents for fault in add_document(bundle, document)]
+    faults = [one for document in documents for one in add_document(bundle, document)]
     if faults:
-        raise FileError(path, sorted(faults, key=lambda fault: fault.line))
+        raise file_error(path, faults)
 
 
 def add_document(bundle: Bundle, document: Document) -> list[Fault]:
@@ -109,13 +111,13 @@ def kind_of(document: Document) -> str | Fault:
         return Fault(document.line, "", f"{what} stands where a map is expected", "begin with `kind: Guard`")
     kind = data.get("kind")
     if kind is None:
-        return Fault(document.line_of(("kind",)), "kind", "missing", f"write one of {listed(KINDS)}")
+        return fault(document, ("kind",), "missing", f"write one of {listed(KINDS)}")
     if kind in KINDS if isinstance(kind, str) else False:
         return str(kind)
     near = nearest(str(kind), {name.lower(): name for name in KINDS})
     meant = next((name for name in KINDS if name.lower() == near), None)
     right = (f"did you mean `{meant}`? " if meant else "") + f"known kinds are {listed(KINDS)}"
-    return Fault(document.line_of(("kind",)), "kind", f"unknown kind `{kind}`", right)
+    return fault(document, ("kind",), f"unknown kind {shown(kind, None)}", right)
 
 
 def _keep(model: type[T], entries: dict[str, Entry[T]], document: Document) -> list[Fault]:
@@ -125,8 +127,7 @@ def _keep(model: type[T], entries: dict[str, Entry[T]], document: Document) -> l
     entry = Entry(value, document)
     name = value.metadata.name
     if name in entries:
-        line = document.line_of(("metadata", "name"))
-        found = f"a second {value.kind} named `{name}`; the first is in {entries[name].place}"
-        return [Fault(line, "metadata.name", found, "give it another name, or take one away")]
+        found = f"a second {value.kind} named `{name}`, the first is in {entries[name].place}"
+        return [fault(document, ("metadata", "name"), found, "give it another name, or take one away")]
     entries[name] = entry
     return []

@@ -14,9 +14,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from deployguard.errors import Fault
+from deployguard.files.report import MOST, fault
 from deployguard.files.shape import Model, field_at, fields_of, listed, model_at, nearest
 from deployguard.files.wording import say, shown
-from deployguard.files.yaml_lines import Document, dotted
+from deployguard.files.yaml_lines import Document
 from deployguard.model.fields import Broken, Place
 
 T = TypeVar("T", bound=BaseModel)
@@ -38,14 +39,8 @@ class Problem:
 def validate(model: type[T], document: Document) -> tuple[T | None, list[Fault]]:
     """The value that a document writes, or None and every fault; duplicate keys are faults too."""
     value, problems = check(model, document.data, lambda place: (document, place))
-    faults = [*document.faults, *(fault_in(document, problem) for problem in problems)]
+    faults = [*document.faults, *(fault(document, problem.places[0], problem.found, problem.right) for problem in problems)]
     return (None if faults else value), faults
-
-
-def fault_in(document: Document, problem: Problem) -> Fault:
-    """The problem as a fault at its first place."""
-    place = problem.places[0]
-    return Fault(document.line_of(place), dotted(place), problem.found, problem.right)
 
 
 def check(model: type[T], data: Any, origin: Origin) -> tuple[T | None, list[Problem]]:
@@ -59,7 +54,8 @@ def check(model: type[T], data: Any, origin: Origin) -> tuple[T | None, list[Pro
 def _problems(error: ValidationError, model: Model, data: Any, origin: Origin) -> list[Problem]:
     problems: list[Problem] = []
     meant: set[Place] = set()
-    for details in error.errors(include_url=False):
+    # More than anybody reads, and each costs a search for the nearest field.
+    for details in error.errors(include_url=False)[: 2 * MOST]:
         place = _place(details["loc"], data, missing=details["type"] == "missing")
         if details["type"] == "extra_forbidden":
             problem, suggestion = _unknown(model, place, data)

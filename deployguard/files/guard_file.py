@@ -13,6 +13,7 @@ from deployguard.errors import Fault, FileError, UserError
 from deployguard.files.bundle import KINDS, Bundle, Entry, load_bundle
 from deployguard.files.faults import Problem, check
 from deployguard.files.read import STDIN
+from deployguard.files.report import fault, file_error
 from deployguard.files.shape import listed, nearest
 from deployguard.files.shipped import shipped_entry, shipped_names
 from deployguard.files.yaml_lines import Document, dotted
@@ -155,8 +156,7 @@ def merged(
 
     policy, problems = check(Policy, data, origin)
     if policy is None:
-        faults = [_blame(problem, document, override_at, origin) for problem in problems]
-        raise FileError(document.path, sorted(faults, key=lambda fault: fault.line))
+        raise file_error(document.path, [_blame(problem, document, override_at, origin) for problem in problems])
     return policy
 
 
@@ -165,10 +165,10 @@ def _blame(problem: Problem, document: Document, override_at: Place, origin: Any
     for place in problem.places:
         written = origin(place)
         if written is not None and written[0] is document:
-            return Fault(document.line_of(written[1]), dotted(written[1]), problem.found, problem.right)
+            return fault(document, written[1], problem.found, problem.right)
     about = dotted(problem.places[0])
     found = f"with it, the policy's `{about}` is wrong: {problem.found}" if about else problem.found
-    return Fault(document.line_of(override_at), dotted(override_at), found, problem.right)
+    return fault(document, override_at, found, problem.right)
 
 
 def deep_merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -200,4 +200,4 @@ def _overridden(override: dict[str, Any], place: Place) -> bool:
 
 
 def _fault(document: Document, place: Place, found: str, right: str) -> FileError:
-    return FileError(document.path, [Fault(document.line_of(place), dotted(place), found, right)])
+    return FileError(document.path, [fault(document, place, found, right)])

@@ -17,9 +17,10 @@ from deployguard.errors import Fault, FileError
 from deployguard.files.bundle import KINDS, Bundle, add_document
 from deployguard.files.faults import validate
 from deployguard.files.guard_file import find_policy, merged, with_default_check
+from deployguard.files.report import fault, file_error
 from deployguard.files.series import expand
 from deployguard.files.shape import listed, nearest
-from deployguard.files.yaml_lines import Document, dotted, read_yaml
+from deployguard.files.yaml_lines import Document, read_yaml
 from deployguard.model.check import Check, Name, ProbeCheck, same_names
 from deployguard.model.fields import ApiVersion, Broken, Duration, Instant, Place, Rule, Written, broken
 from deployguard.model.guard import PolicyRef
@@ -203,7 +204,7 @@ def load_scenarios(path: str | Path) -> list[LoadedScenario]:
     found: list[tuple[Scenario, Document, Place]] = []
     for document in documents:
         data = document.data
-        if isinstance(data, dict) and data.get("kind") in KINDS:
+        if isinstance(data, dict) and isinstance(data.get("kind"), str) and data["kind"] in KINDS:
             faults += add_document(bundle, document)
             continue
         scenarios, wrong = _scenarios(document)
@@ -217,7 +218,7 @@ def load_scenarios(path: str | Path) -> list[LoadedScenario]:
     if not found and not faults:
         faults = [Fault(0, "", "no scenario stands in this file", "write one with `why`, `policy`, `series` and `expect`")]
     if faults:
-        raise FileError(str(path), sorted(faults, key=lambda fault: fault.line))
+        raise file_error(str(path), faults)
     return loaded
 
 
@@ -247,11 +248,11 @@ def _resolve(scenario: Scenario, document: Document, at: Place, bundle: Bundle) 
         if name not in kinds:
             near = nearest(name, kinds)
             right = (f"did you mean `{near}`? " if near else "") + f"the policy's checks are {listed(kinds)}"
-            faults.append(Fault(document.line_of(place), dotted(place), f"no check `{name}`", right))
+            faults.append(fault(document, place, f"no check `{name}`", right))
             continue
         for word, arm in (("stable", series.stable), ("candidate", series.candidate)):
             if arm is not None and (arm.green is not None) != kinds[name]:
                 inner = (*place, word)
                 right = "a probe reads `green`" if kinds[name] else "it reads `total` and `bad`"
-                faults.append(Fault(document.line_of(inner), dotted(inner), f"this does not fit the check `{name}`", right))
+                faults.append(fault(document, inner, f"this does not fit the check `{name}`", right))
     return LoadedScenario(scenario, policy, base.name, document.path, document.line_of((*at, "why"))), faults

@@ -86,7 +86,7 @@ def _default(model: Model, field: str) -> Any:
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word that was probably meant."""
-    found = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
+    found = difflib.get_close_matches(word[:100].lower(), list(known), n=1, cutoff=0.6)
     return found[0] if found else None
 
 

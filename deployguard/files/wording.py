@@ -26,6 +26,7 @@ _WANTED = {
     "string": "write text",
     "int": "write a whole number",
     "float": "write a number",
+    "finite": "write a number",
     "bool": "write `true` or `false`",
     "list": "write a list, as in `[a, b]`",
     "dict": "write a map, as in `{key: value}`",
@@ -104,20 +105,24 @@ def literals(info: FieldInfo | None) -> list[Any]:
     return [word for option in inner if get_origin(option) is Literal for word in get_args(option)]
 
 
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:g}"
+
+
 def _least(found: str, context: dict[str, Any]) -> Said:
-    return f"{found} is too small", f"write at least {context['ge']:g}"
+    return f"{found} is too small", f"write at least {_number(context['ge'])}"
 
 
 def _above(found: str, context: dict[str, Any]) -> Said:
-    return f"{found} is too small", f"write more than {context['gt']:g}"
+    return f"{found} is too small", f"write more than {_number(context['gt'])}"
 
 
 def _most(found: str, context: dict[str, Any]) -> Said:
-    return f"{found} is too large", f"write at most {context['le']:g}"
+    return f"{found} is too large", f"write at most {_number(context['le'])}"
 
 
 def _below(found: str, context: dict[str, Any]) -> Said:
-    return f"{found} is too large", f"write less than {context['lt']:g}"
+    return f"{found} is too large", f"write less than {_number(context['lt'])}"
 
 
 def _few(_: str, context: dict[str, Any]) -> Said:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
 
 from deployguard.model.selector import parse_selector
 from deployguard.model.units import format_duration, format_share, parse_duration, parse_share
@@ -77,6 +77,12 @@ def _selector(value: Any) -> Any:
     return value
 
 
+def _above_zero(value: dt.timedelta) -> dt.timedelta:
+    if value <= dt.timedelta(0):
+        raise ValueError("`0s` is no time at all; write a longer one, such as `1s`")
+    return value
+
+
 def _instant(value: Any) -> Any:
     if isinstance(value, dt.datetime):
         return value
@@ -92,7 +98,9 @@ _INTERVALS = re.compile(r"(\d+)\s*intervals?")
 def _span(value: Any) -> Any:
     """A duration, or a number of poll intervals kept as an int."""
     if isinstance(value, str) and (match := _INTERVALS.fullmatch(value.strip())):
-        return int(match[1])
+        if int(match[1][:9]) == 0:
+            raise ValueError(f"`{value}` is no time at all; write at least `1 interval`")
+        return int(match[1][:9])
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return value
     return _duration(value)
@@ -104,6 +112,7 @@ Duration = Annotated[
     PlainSerializer(format_duration, return_type=str),
     WithJsonSchema({"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d))+$|^0$", "examples": ["30s", "5m", "1h30m"]}),
 ]
+PositiveDuration = Annotated[Duration, AfterValidator(_above_zero)]
 Span = Annotated[
     dt.timedelta | int,
     BeforeValidator(_span),

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from deployguard.model.fields import ApiVersion, Broken, Duration, Place, Rule, Written
+from deployguard.model.fields import ApiVersion, Broken, Duration, Place, PositiveDuration, Rule, Written
 from deployguard.model.policy import Metadata
 
 Address = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$")]
@@ -28,9 +28,9 @@ class Ready(Written):
         pattern=r"^/",
         description="a path that answers 200 to 399 when ready; without it, an accepted connection is enough",
     )
-    every: Duration = Field(_seconds(0.5), description="how often it is asked")
-    timeout: Duration = Field(_seconds(1), description="how long one answer may take")
-    within: Duration = Field(_seconds(30), description="an instance that is not ready this long after its start has failed to become ready")
+    every: PositiveDuration = Field(_seconds(0.5), description="how often it is asked")
+    timeout: PositiveDuration = Field(_seconds(1), description="how long one answer may take")
+    within: PositiveDuration = Field(_seconds(30), description="an instance that is not ready this long after its start has failed")
     unready_after: Annotated[int, Field(ge=1)] = Field(
         3, json_schema_extra={"x-unit": "answers"}, description="failed answers in a row that take a ready instance out of service"
     )
@@ -48,7 +48,7 @@ class Reload(Written):
     """How a running instance takes a new configuration without a restart."""
 
     signal: Literal["HUP", "USR1", "USR2"] = Field("HUP", description="the signal that makes it read its configuration again")
-    within: Duration = Field(_seconds(5), description="if it does not say it has loaded the new digest by then, it is restarted")
+    within: PositiveDuration = Field(_seconds(5), description="if it does not say it has loaded the new digest by then, it is restarted")
 
 
 class Loaded(Written):
@@ -62,8 +62,8 @@ class Loaded(Written):
 class Restart(Written):
     """Back-off of restarts after an exit by itself."""
 
-    first: Duration = Field(_seconds(0.5), description="wait before the first restart; doubled each time")
-    most: Duration = Field(_seconds(60), description="the longest wait")
+    first: PositiveDuration = Field(_seconds(0.5), description="wait before the first restart; doubled each time")
+    most: PositiveDuration = Field(_seconds(60), description="the longest wait")
 
 
 class Logs(Written):
@@ -88,8 +88,10 @@ class Listen(Written):
 class Balancer(Written):
     """Limits of the balancer."""
 
-    response_timeout: Duration = Field(_seconds(30), description="an instance that has not begun its answer by then has failed the request")
-    idle_timeout: Duration = Field(_seconds(60), description="how long an idle connection is kept")
+    response_timeout: PositiveDuration = Field(
+        _seconds(30), description="without the beginning of an answer by then the request has failed"
+    )
+    idle_timeout: PositiveDuration = Field(_seconds(60), description="how long an idle connection is kept")
     connections: Annotated[int, Field(ge=1)] = Field(
         1000, json_schema_extra={"x-unit": "clients"}, description="clients served at a time; more wait"
     )

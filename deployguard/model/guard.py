@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from deployguard.model.check import Check, same_names
-from deployguard.model.fields import ApiVersion, Broken, Duration, Written, broken
+from deployguard.model.fields import ApiVersion, Broken, PositiveDuration, Written, broken
 from deployguard.model.policy import Metadata, Policy
 
 
@@ -28,7 +28,7 @@ class CommandSink(Written):
     """Run a command for each announcement; the announcement is JSON on its standard input."""
 
     command: list[str] = Field(min_length=1, description="the program and its arguments; no shell")
-    timeout: Duration = Field("10s", description="after this the command is ended and tried again")  # type: ignore[assignment]
+    timeout: PositiveDuration = Field("10s", description="after this the command is ended and tried again")  # type: ignore[assignment]
 
 
 class WebhookSink(Written):
@@ -36,7 +36,7 @@ class WebhookSink(Written):
 
     webhook: Annotated[str, Field(pattern=r"^https?://")] = Field(description="the URL")
     secret_env: str | None = Field(None, description="the environment variable that holds the signing key")
-    timeout: Duration = Field("5s", description="for one attempt")  # type: ignore[assignment]
+    timeout: PositiveDuration = Field("5s", description="for one attempt")  # type: ignore[assignment]
 
 
 def _sink_form(value: Any) -> str | None:

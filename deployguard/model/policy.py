@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from deployguard.model.check import Check, same_names
-from deployguard.model.fields import ApiVersion, Broken, Duration, Instant, Rule, Share, Span, Written, broken
+from deployguard.model.fields import ApiVersion, Broken, Duration, Instant, PositiveDuration, Rule, Share, Span, Written, broken
 from deployguard.model.units import format_duration
 
 
@@ -64,13 +64,19 @@ class Blind(Written):
 class Rollback(Written):
     """The way back."""
 
-    within: Duration = Field(_seconds(120), description="a rollback that takes longer is announced as overdue; it goes on")
+    within: PositiveDuration = Field(_seconds(120), description="a rollback that takes longer is announced as overdue; it goes on")
     batch: Share = Field(0.25, description="instances changed at a time when many must change")
     capacity_floor: Share = Field(0.7, description="instances kept in service while the fleet changes")
     relapse_watch: Duration = Field(_seconds(1800), description="how long the restored version is watched")
     ladder: list[Literal["restart", "older"]] = Field(
         ["restart"], description="rungs after the first: restart what did not take it; the next older stable version"
     )
+
+    @model_validator(mode="after")
+    def _moves(self) -> Rollback:
+        if self.batch <= 0:
+            raise broken("`0%` would change nothing; write a share above 0%", ("batch",))
+        return self
 
 
 class Freeze(Written):
@@ -129,6 +135,7 @@ class Protect(Written):
     block_cap: float | None = Field(
         10.0,
         gt=1,
+        le=1_000_000,
         json_schema_extra={"x-unit": "times"},
         description="the most that one poll may multiply the evidence by; null for no cap",
     )
@@ -151,7 +158,7 @@ class Policy(Written):
         description="promote on proof that the claimed regression is absent, or on a soak with enough samples to have seen it",
     )
     blind: Blind = Field(Blind(), description="what happens when a required signal is missing")
-    advance_within: Duration = Field(_seconds(300), description="a stage that is not in place after this has failed")
+    advance_within: PositiveDuration = Field(_seconds(300), description="a stage that is not in place after this has failed")
     lease: Duration = Field(_seconds(15), description="how long an instance keeps a candidate while no guard renews it")
     rollback: Rollback = Field(Rollback(), description="the way back")
     gates: Gates = Field(Gates(), description="freezes and approvals")

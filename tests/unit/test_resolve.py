@@ -126,6 +126,18 @@ def test_a_single_guard_needs_no_name_and_several_are_listed(tmp_path: Path) -> 
         resolve(None, load_bundle([write(tmp_path, FLEET, "fleet.yaml")]))
 
 
+def test_a_thousand_faults_are_shown_in_part(tmp_path: Path) -> None:
+    """The first hundred by line, each on one line of plain characters; the hint says that there are more."""
+    fields = "".join(f'  "{number}\\n\\e[31m": 1\n' for number in range(1000))
+    path = write(tmp_path, "kind: Guard\nmetadata: {name: web}\nspec:\n  target: {name: shop}\n" + fields)
+    with pytest.raises(FileError) as caught:
+        load_bundle([path])
+    assert len(caught.value.faults) == 100
+    assert "more faults are not shown" in caught.value.hint
+    assert caught.value.faults[0].field == r"spec.0\n\x1b[31m"
+    assert all(line.isprintable() for line in caught.value.message.split("\n"))
+
+
 def test_faults_in_several_files_are_counted(tmp_path: Path) -> None:
     """The first file is shown in full, the others in the hint."""
     first, second = write(tmp_path, guard("x: 1")), write(tmp_path, guard("y: 1, z: 1", name="b"), "b.yaml")
