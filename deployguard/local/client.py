@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deployguard.errors import ForeignState, StaleView, UserError, WorldError
 from deployguard.local import control
-from deployguard.local.content import Content, Part
 from deployguard.local.control import LINE_LIMIT, Counted, Reply
 from deployguard.local.layout import Layout
-from deployguard.local.processes import supervisor_of
+from deployguard.local.records import supervisor_of
 from deployguard.model.base import decode, encode
 from deployguard.model.target import Desired, TargetView
+
+if TYPE_CHECKING:
+    # Hashing and copying, which whoever only looks at a fleet does not need.
+    from deployguard.local.content import Part
 
 
 class FleetClient:
@@ -59,10 +63,16 @@ class FleetClient:
 
     def admit(self, part: Part, source: Path | None, expected: str | None = None) -> str:
         """The digest of `source`, of which the fleet now holds an immutable copy. Needs no supervisor."""
+        from deployguard.local.content import Content
+
+        if not self.layout.fleet.exists():
+            raise self._silent("it has never been started")
         return Content(self.layout.versions).admit(part, source, expected)
 
     def content(self, part: Part, digest: str) -> Path:
         """Where the immutable copy lies. Raises `WorldError` when there is none."""
+        from deployguard.local.content import Content
+
         store = Content(self.layout.versions)
         if not store.holds(part, digest):
             raise WorldError(

@@ -5,6 +5,7 @@ What can be wrong with a fleet file on this machine (no such command, a port in 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -23,8 +24,8 @@ from deployguard.local import assign, launch, logfile, places
 from deployguard.local.client import FleetClient
 from deployguard.local.content import Content
 from deployguard.local.layout import Layout, fleet_root, locked, read_bytes, write_durably
-from deployguard.local.processes import alive, end_leftovers, supervisor_of, wait_ended
-from deployguard.local.records import Assignments, Identity, Places
+from deployguard.local.processes import alive, end_leftovers, wait_ended
+from deployguard.local.records import Assignments, Identity, Places, supervisor_of
 from deployguard.model.base import decode, encode
 from deployguard.model.target import TargetView
 from deployguard.model.version import Version
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 Progress = Callable[[TargetView], None]
 _START = 30.0
 _POLL = 0.05
+_PATIENCE = 10.0
+"""Seconds for which a supervisor that is just ending is waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,8 @@ def down(name: str, state: Path) -> None:
         except WorldError:
             _ask_to_end(record.identity)
         if wait_ended([record.identity], _ending_time(layout)):
-            os.kill(record.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(record.pid, signal.SIGKILL)
             wait_ended([record.identity], _START)
     _clear(layout)
 
@@ -143,7 +147,7 @@ def _existing(name: str, state: Path) -> Layout:
 
 def _clear(layout: Layout) -> None:
     """Nothing of an earlier supervisor runs. Raises `UserError` when one does."""
-    with locked(layout.root / "supervisor.lock", f"the fleet {layout.name} has a supervisor that is starting or ending"):
+    with locked(layout.root / "supervisor.lock", f"the fleet {layout.name} has a supervisor that is starting or ending", _PATIENCE):
         end_leftovers(layout)
 
 
@@ -312,7 +316,7 @@ def _stay(process: subprocess.Popen[bytes]) -> None:
 
 
 def _ask_to_end(identity: Identity) -> None:
-    if alive(identity):
+    with contextlib.suppress(ProcessLookupError):
         os.kill(identity.pid, signal.SIGTERM)
 
 

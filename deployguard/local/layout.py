@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import stat
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from deployguard import clock
 from deployguard.errors import UserError, WorldError
 
 SOCKET_PATH_LIMIT = 100
 """Bytes of a Unix socket path that every platform takes (Linux allows 107, macOS 103)."""
+
+_POLL = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,14 +157,19 @@ def point(link: Path, to: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: Path, busy: str) -> Iterator[None]:
-    """While inside, nobody else holds the lock at `path`. Raises `UserError(busy)` when somebody does."""
+def locked(path: Path, busy: str, patience: float = 0.0) -> Iterator[None]:
+    """While inside, nobody else holds the lock at `path`. Raises `UserError(busy)` when somebody does, `patience` seconds long."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = clock.monotonic() + patience
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(busy, hint="wait until it has ended, then try again") from error
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if clock.monotonic() >= deadline:
+                    raise UserError(busy, hint="wait until it has ended, then try again") from error
+            clock.sleep(_POLL)
         yield
     finally:
         os.close(descriptor)
@@ -174,6 +180,9 @@ def socket_path(layout: Layout) -> Path:
     near = layout.root / "control.sock"
     if len(os.fsencode(near)) <= SOCKET_PATH_LIMIT:
         return near
+    import hashlib
+    import tempfile
+
     name = hashlib.sha256(os.fsencode(layout.root)).hexdigest()[:16] + ".sock"
     for temporary in (tempfile.gettempdir(), "/tmp"):  # noqa: S108  the directory below is ours alone, or refused
         far = Path(temporary) / f"deployguard-{os.getuid()}" / name

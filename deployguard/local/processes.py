@@ -18,7 +18,7 @@ import psutil
 from deployguard import clock
 from deployguard.errors import ForeignState
 from deployguard.local.layout import Layout, read_bytes
-from deployguard.local.records import Identity, SupervisorRecord
+from deployguard.local.records import Identity
 from deployguard.model.base import decode
 
 MARK = "DEPLOYGUARD_FLEET"
@@ -52,18 +52,6 @@ def signal_group(pid: int, number: int) -> None:
     """The process group led by `pid` has been sent the signal, if there is still one."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)
-
-
-def supervisor_of(layout: Layout) -> SupervisorRecord | None:
-    """The recorded supervisor, whether or not it still runs."""
-    data = read_bytes(layout.supervisor)
-    if data is None:
-        return None
-    try:
-        return decode(data, SupervisorRecord)
-    except ForeignState:
-        logger.warning("ignoring the damaged record %s", layout.supervisor)
-        return None
 
 
 def end_leftovers(layout: Layout, number: int = signal.SIGTERM) -> int:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from deployguard.model.base import Frozen
+import logging
+
+from deployguard.errors import ForeignState
+from deployguard.local.layout import Layout, read_bytes
+from deployguard.model.base import Frozen, decode
 from deployguard.model.target import Desired, Served
 from deployguard.model.version import Version
+
+logger = logging.getLogger(__name__)
 
 
 class Assignments(Frozen, frozen=True):
@@ -66,3 +72,15 @@ class Totals(Frozen, frozen=True):
     """User requests answered so far, by version digest, over all balancers that ever ran."""
 
     versions: dict[str, Served] = {}
+
+
+def supervisor_of(layout: Layout) -> SupervisorRecord | None:
+    """The recorded supervisor, whether or not it still runs."""
+    data = read_bytes(layout.supervisor)
+    if data is None:
+        return None
+    try:
+        return decode(data, SupervisorRecord)
+    except ForeignState:
+        logger.warning("ignoring the damaged record %s", layout.supervisor)
+        return None

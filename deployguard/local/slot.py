@@ -10,6 +10,8 @@ import contextlib
 import logging
 from typing import Protocol
 
+import msgspec
+
 from deployguard import clock
 from deployguard.errors import WorldError
 from deployguard.local import launch, running
@@ -23,6 +25,8 @@ from deployguard.model.version import Version
 BACK_DRAIN = 1.0
 """Seconds of drain on the way back: the requests that run are with a suspect."""
 _RETRY_MOST = 5.0
+_PORT_FREED = 1.0
+_PORT_POLL = 0.05
 
 logger = logging.getLogger(__name__)
 
@@ -126,21 +130,28 @@ class Slot:
 
     def view(self) -> Instance:
         """The slot as others see it now."""
-        process = self.process
-        common = {"exits": self.exits, "exit": self.exit, "refused": self.refused, "waiting": self.waiting}
-        where = launch.address(launch.reach(self._spec.host), self._port)
-        if process is None or process.ended.is_set():
-            return Instance(self.name, self._uid, self.assigned, None, False, address=where, **common)  # type: ignore[arg-type]
-        return Instance(
+        place = Instance(
             self.name,
-            process.uid,
+            self._uid,
             self.assigned,
-            process.loaded,
-            process.ready,
+            None,
+            False,
+            address=launch.address(launch.reach(self._spec.host), self._port),
+            exits=self.exits,
+            exit=self.exit,
+            refused=self.refused,
+            waiting=self.waiting,
+        )
+        process = self.process
+        if process is None or process.ended.is_set():
+            return place
+        return msgspec.structs.replace(
+            place,
+            uid=process.uid,
+            loaded=process.loaded,
+            ready=process.ready,
             started=process.started,
             ready_since=process.ready_since,
-            address=where,
-            **common,  # type: ignore[arg-type]
         )
 
     def _pause(self) -> float | None:
@@ -237,7 +248,7 @@ class Slot:
         self.refused = self._missing(version)
         if self.refused:
             return
-        self.waiting = launch.port_fault(self._spec.host, self._port)
+        self.waiting = await self._port_fault()
         if not self.waiting:
             try:
                 self._link(version)
@@ -260,6 +271,13 @@ class Slot:
         self.process = process
         self._uid = process.uid
         process.watch(self.touch)
+
+    async def _port_fault(self) -> str:
+        """Why the port cannot be had; what an ended process group still holds is let go within moments."""
+        deadline = clock.monotonic() + _PORT_FREED
+        while (fault := launch.port_fault(self._spec.host, self._port)) and clock.monotonic() < deadline:
+            await asyncio.sleep(_PORT_POLL)
+        return fault
 
     def _not_started(self, program: str, error: OSError) -> None:
         reason = f"could not start {program}: {error.strerror or error}"
@@ -290,7 +308,8 @@ class Slot:
     def _note_exit(self, process: Running) -> None:
         self._layout.process(self.name).unlink(missing_ok=True)
         self.leaving = False
-        if process.ending or process.version != self.assigned:
+        # What it was told last counts, also when it died of reading it; what it ran while it waited for its turn does not.
+        if process.ending or process.expected != self.assigned:
             return
         self.exits += 1
         self.exit = process.exit()

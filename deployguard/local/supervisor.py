@@ -87,6 +87,9 @@ class Supervisor:
             await self._balancer.close()
             server.close()
             path.unlink(missing_ok=True)
+            if path.parent != self._layout.root:
+                with contextlib.suppress(OSError):
+                    path.parent.rmdir()
             self._layout.supervisor.unlink(missing_ok=True)
 
     async def answer(self, question: Question) -> Reply:

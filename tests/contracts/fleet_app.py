@@ -2,7 +2,7 @@
 
 `flaws.json` beside this file and the configuration are JSON objects, the second has the last word:
 `name` (said by `/`), `exit` (ends with this code before it listens), `unready` (`/ready` answers 503), `deaf` (does not
-read its configuration again when signalled), `child` (starts a process of its own and never ends it).
+read its configuration again when signalled), `fragile` (dies of that signal), `child` (starts a process of its own and never ends it).
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ class State:
         self.flaws = {**json.loads(flaws.read_text()), **(json.loads(data) if data else {})}
 
     def reload(self) -> None:
+        if self.flaws.get("fragile"):
+            os._exit(3)
         if not self.flaws.get("deaf"):
             self.load()
 

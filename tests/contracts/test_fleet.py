@@ -96,6 +96,17 @@ def test_a_configuration_that_is_not_loaded_in_time_restarts_the_instance(yard: 
     assert [after[i].uid == before[i].uid for i in after].count(False) == 1
 
 
+def test_a_process_that_dies_of_its_new_configuration_counts_against_it(yard: Yard) -> None:
+    """An exit while the new configuration is being loaded is one of the candidate; the next process starts with it."""
+    yard.release("fragile", fragile=True)
+    before = by_id(yard.up(config="first.json", release="releases/fragile", reload={"within": "20s"}))
+    candidate = Version(before["0"].assigned.release, yard.target.client.admit("config", yard.config("second", {"name": "second"})))
+    yard.shift(1, candidate, 1)
+    (canary,) = [i for i in yard.on(candidate, 1).instances if i.loaded == candidate]
+    assert canary.exit is not None
+    assert (canary.exits, canary.exit.code, canary.exit.was_ready) == (1, 3, True)
+
+
 def test_a_crash_at_the_start_is_counted_with_its_last_lines(yard: Yard) -> None:
     """An instance that ends by itself before it was ready shows how often, with what code, and what it said last."""
     yard.up()
