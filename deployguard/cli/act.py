@@ -1,0 +1,223 @@
+"""Commands that ask: they append a request to the inbox, which the next tick consumes. No command moves a target by itself.
+
+When nobody drives, the command drives the rollout until its request is in place.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deployguard.cli.options import GuardOption, StateOption, only_guard, state_directory
+
+if TYPE_CHECKING:
+    from deployguard.model.document import Document, RequestVerb
+    from deployguard.model.version import Version
+    from deployguard.stores.file import FileStore
+
+ReasonOption = Annotated[str, typer.Option("--reason", "-r", help="Why; it stands in the ledger.")]
+NoWaitOption = Annotated[bool, typer.Option("--no-wait", help="Only ask; do not wait until it is done.")]
+HEARD_WITHIN = 30.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for name in ("approve", "pause", "resume", "abort", "rollback", "retry", "stop"):
+        app.command(name)(globals()[name])
+    app.command("skip-soak")(skip_soak)
+
+
+def approve(guard: GuardOption = None, reason: ReasonOption = "", no_wait: NoWaitOption = False, state: StateOption = None) -> None:
+    """Open the approval gate before the next stage.
+
+    Example: deployguard approve --reason 'checked the dashboards'
+    """
+    _ask(state, guard, "approve", reason, no_wait)
+
+
+def pause(guard: GuardOption = None, reason: ReasonOption = "", no_wait: NoWaitOption = False, state: StateOption = None) -> None:
+    """Hold the rollout where it is; it is still watched, and taken back if it gets worse.
+
+    Example: deployguard pause --reason 'incident elsewhere'
+    """
+    _ask(state, guard, "pause", reason, no_wait)
+
+
+def resume(guard: GuardOption = None, reason: ReasonOption = "", no_wait: NoWaitOption = False, state: StateOption = None) -> None:
+    """Go on after a pause; the stage is watched anew.
+
+    Example: deployguard resume
+    """
+    _ask(state, guard, "resume", reason, no_wait)
+
+
+def abort(guard: GuardOption = None, reason: ReasonOption = "", no_wait: NoWaitOption = False, state: StateOption = None) -> None:
+    """Take the candidate back. Nothing is quarantined.
+
+    Example: deployguard abort --reason 'wrong build'
+    """
+    _ask(state, guard, "abort", reason, no_wait)
+
+
+def skip_soak(guard: GuardOption = None, reason: ReasonOption = "", no_wait: NoWaitOption = False, state: StateOption = None) -> None:
+    """Ask for promotion now instead of at the end of the soak; every check must still pass.
+
+    Example: deployguard skip-soak --reason 'hotfix'
+    """
+    _ask(state, guard, "skip-soak", reason, no_wait)
+
+
+def retry(
+    guard: GuardOption = None,
+    reason: ReasonOption = "",
+    override: Annotated[str, typer.Option(help="The reason for letting a quarantined candidate through.")] = "",
+    state: StateOption = None,
+) -> None:
+    """Roll the last candidate out again, from stage 1; in a held rollout, watch its stage anew.
+
+    Example: deployguard retry --override 'the database was the cause'
+    """
+    from deployguard.cli import again
+
+    root = state_directory(state)
+    name = only_guard(root, guard)
+    if again.ended(root, name):
+        raise typer.Exit(again.retried(root, name, override))
+    _ask(state, guard, "retry", reason, no_wait=False)
+
+
+def stop(
+    guard: GuardOption = None,
+    everything: Annotated[bool, typer.Option("--all", help="Freeze every promotion of every guard of the state directory.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="With --all: lift the freeze.")] = False,
+    reason: ReasonOption = "",
+    no_wait: NoWaitOption = False,
+    state: StateOption = None,
+) -> None:
+    """Stop a rollout where it is, or with --all freeze every promotion until `stop --all --clear`.
+
+    Example: deployguard stop --all --reason INC-912
+    """
+    from deployguard.cli.session import whoami
+    from deployguard.errors import UserError
+    from deployguard.stores import stop as switch
+
+    root = state_directory(state)
+    if not everything:
+        if clear:
+            raise UserError("`--clear` goes with `--all`", hint="a single rollout goes on with `deployguard resume`")
+        _ask(state, guard, "stop", reason, no_wait)
+        return
+    if clear:
+        switch.clear(root)
+        typer.echo("promotions are free again", err=True)
+        return
+    if not reason:
+        raise UserError("a stop of everything needs a reason", hint="`deployguard stop --all --reason INC-912`")
+    switch.stop(root, whoami(), reason)
+    typer.echo("every promotion is frozen; lift it with `deployguard stop --all --clear`", err=True)
+
+
+def rollback(
+    guard: GuardOption = None,
+    to: Annotated[str | None, typer.Option("--to", help="The version to go back to: a name or the first digits of a digest.")] = None,
+    generation: Annotated[
+        int, typer.Option("--generation", min=1, help="How many stable versions back, when nothing is being rolled out.")
+    ] = 1,
+    reason: ReasonOption = "",
+    no_wait: NoWaitOption = False,
+    state: StateOption = None,
+) -> None:
+    """Go back to the last stable version: of a rollout that goes on, or from what is stable now to the one before.
+
+    Example: deployguard rollback --reason 'customers complain'
+    """
+    from deployguard.cli import again
+
+    root = state_directory(state)
+    name = only_guard(root, guard)
+    if again.settled(root, name):
+        raise typer.Exit(again.returned(root, name, to, generation, reason))
+    _ask(state, guard, "rollback", reason, no_wait)
+
+
+def _ask(state: Path | None, guard: str | None, verb: RequestVerb, reason: str, no_wait: bool) -> None:
+    """Put the request, and see to it that somebody takes it in."""
+    from deployguard.cli.session import request
+    from deployguard.errors import UserError
+    from deployguard.stores.file import FileStore
+    from deployguard.stores.inbox import FileInbox
+
+    root = state_directory(state)
+    store = FileStore(root, only_guard(root, guard))
+    rollout = store.load()[0].rollout
+    if rollout is None or rollout.terminal:
+        raise UserError(f"the guard `{store.guard}` has no rollout that goes on", hint="`deployguard status` shows what it did last")
+    asked = request(verb, reason, rollout.id)
+    FileInbox(store.directory).put(asked)
+    if no_wait:
+        typer.echo(f"asked `{store.guard}` to {verb}", err=True)
+        return
+    _see_through(root, store, asked.id, verb)
+
+
+def _see_through(root: Path, store: FileStore, asked: str, verb: str) -> None:
+    """Wait until the driver has taken the request in; without a driver, drive until it is in place."""
+    from deployguard import clock
+    from deployguard.engine.claims import held_by_other
+    from deployguard.errors import WorldError
+    from deployguard.wiring.guard import gone
+
+    deadline = clock.monotonic() + HEARD_WITHIN
+    while True:
+        document = store.load()[0]
+        if _in_place(document, asked, verb):
+            typer.echo(f"`{store.guard}`: {verb} is in place", err=True)
+            return
+        if held_by_other(document, "", clock.now(), gone) is None:
+            _drive(root, document, asked, verb)
+            return
+        if asked not in document.consumed and clock.monotonic() >= deadline:
+            claim = document.claim
+            raise WorldError(
+                f"could not {verb} `{store.guard}`: {claim.holder if claim else 'its driver'} has not taken the request in",
+                hint="it lies in the inbox, and whoever drives next consumes it; see `deployguard status`",
+            )
+        clock.sleep(0.1)
+
+
+def _in_place(document: Document, asked: str, verb: str) -> bool:
+    from deployguard.model.rollout import RollingBack
+
+    if asked not in document.consumed:
+        return False
+    back = verb in ("abort", "rollback")
+    return not (back and document.rollout is not None and isinstance(document.rollout.phase, RollingBack))
+
+
+def _drive(root: Path, document: Document, asked: str, verb: str) -> None:
+    from deployguard import clock
+    from deployguard.cli.progress import progress
+    from deployguard.cli.session import Session, Terms
+    from deployguard.wiring.guard import resumed
+
+    equipment = resumed(root, document)
+    terms = Terms(stay=dt.timedelta(0), asked=True, enough=lambda saved: _in_place(saved, asked, verb))
+    result = Session(equipment, progress(equipment.world.policy, clock.now()), terms).run()
+    typer.echo(result.outcome.reason, err=True)
+    if verb in ("abort", "rollback") and result.outcome.exit_code:
+        raise typer.Exit(result.outcome.exit_code)
+
+
+def named(document: Document, to: str) -> list[Version]:
+    """Stable versions that `to` names: by a name of a component, or by the first digits of a digest."""
+    found = []
+    for known in document.stable:
+        words = {document.name(known.version), document.names.get(known.version.release, ""), document.names.get(known.version.config, "")}
+        digests = (known.version.digest, known.version.release, known.version.config)
+        if to in words or (len(to) >= 6 and any(d.removeprefix("sha256:").startswith(to.removeprefix("sha256:")) for d in digests)):
+            found.append(known.version)
+    return found

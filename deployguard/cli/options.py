@@ -1,0 +1,67 @@
+"""Options that several commands share, and where the state lives."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deployguard.errors import UserError
+
+StateOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--state", envvar="DEPLOYGUARD_STATE", help="Directory of all state; ~/.local/state/deployguard when not given.", show_default=False
+    ),
+]
+GuardOption = Annotated[str | None, typer.Option("--guard", "-g", help="The guard's name; not needed when there is only one.")]
+OutputOption = Annotated[str, typer.Option("--output", "-o", help="text, json or yaml.")]
+
+
+def state_directory(given: Path | None) -> Path:
+    """The state directory: the one given, $XDG_STATE_HOME/deployguard, or ~/.local/state/deployguard."""
+    if given is not None:
+        return given.expanduser().absolute()
+    base = os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "deployguard"
+
+
+def output_format(given: str, *known: str) -> str:
+    """The format, checked. Raises `UserError` that lists the known ones."""
+    if given not in known:
+        raise UserError(f"`{given}` is not an output format of this command", hint=f"it writes {', '.join(known)}")
+    return given
+
+
+def only_guard(state: Path, given: str | None) -> str:
+    """The guard that was named, or the only one of the state directory. Raises `UserError` that lists them."""
+    from deployguard.stores.file import guards
+
+    known = guards(state)
+    if given is not None:
+        if given not in known:
+            raise UserError(
+                f"there is no guard `{given}` in {state}", hint=f"it knows {', '.join(known)}" if known else "no guard has run yet"
+            )
+        return given
+    if len(known) == 1:
+        return known[0]
+    if not known:
+        raise UserError(
+            f"no guard has run in {state} yet", hint="begin with `deployguard run -f guard.yaml --release DIR`, or name another `--state`"
+        )
+    raise UserError(f"{len(known)} guards in {state}", hint=f"name one of {', '.join(known)}")
+
+
+def write_data(data: object, output: str) -> None:
+    """Print data as JSON or YAML on standard output."""
+    if output == "yaml":
+        import yaml
+
+        typer.echo(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), nl=False)
+        return
+    from deployguard.report.jsons import dump
+
+    typer.echo(dump(data).rstrip("\n"))

@@ -1,0 +1,243 @@
+"""From files and flags to a saved rollout, and on to its end: what `run` does, step by step."""
+
+from __future__ import annotations
+
+import datetime as dt
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from deployguard import clock
+from deployguard.cli.progress import progress
+from deployguard.cli.run import names_of, report_of
+from deployguard.cli.session import Session, Terms, whoami
+from deployguard.engine import begin, claims
+from deployguard.engine.begin import Wish
+from deployguard.errors import RefusedError, StaleView, UserError, WorldError
+from deployguard.files.guard_file import Resolved, load_bundle, resolve
+from deployguard.files.write import plain
+from deployguard.model.document import Document
+from deployguard.model.rollout import RolledBack
+from deployguard.model.target import TargetView
+from deployguard.model.version import Version
+from deployguard.report.view import bare_report, unchanged_report
+from deployguard.stores.file import FileStore
+from deployguard.wiring.guard import Rig, gone, rig
+from deployguard.wiring.guard import resumed as resumed_rig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+WAIT = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a run is driven, whatever it rolls out."""
+
+    state: Path
+    stay: dt.timedelta
+    timeout: dt.timedelta | None = None
+    watch: bool = False
+    wait: bool = False
+    detach: bool = False
+    hold_on_cancel: bool = False
+    quiet: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is to be rolled out."""
+
+    release: Path | None
+    config: Path | None
+    name: str | None
+    override: str
+
+
+def started(plan: Plan, files: list[str], guard: str | None, change: Change) -> dict[str, Any]:
+    """The report of a new rollout, driven to its end. Nothing is changed when a file, a flag or the fleet is not right."""
+    resolved = resolve(guard, load_bundle(files))
+    if change.release is None and change.config is None:
+        raise UserError(
+            "nothing to roll out was given", hint="name a release with `--release DIR`, a configuration with `--config FILE`, or both"
+        )
+    equipment = _rig(plan, resolved)
+    try:
+        document = _begin(plan, equipment, resolved, change)
+    except BaseException:
+        equipment.close()
+        raise
+    if isinstance(document, dict):
+        equipment.close()
+        return document
+    return _driven(plan, equipment, document)
+
+
+def _rig(plan: Plan, resolved: Resolved) -> Rig:
+    from deployguard.settings import settings
+
+    name = resolved.guard.metadata.name
+    return rig(
+        plan.state, name, resolved.guard.spec.target.name, resolved.policy, resolved.guard.spec.announce, keep_readings=settings().readings
+    )
+
+
+def _begin(plan: Plan, equipment: Rig, resolved: Resolved, change: Change) -> Document | dict[str, Any]:
+    """The saved document with a new rollout in Waiting; a report when there is nothing to do."""
+    view = equipment.client.observe()
+    document, revision = _free(plan, equipment.store)
+    stable = begin.current_stable(document, view)
+    digests = _admitted(equipment, stable.version if stable else None, document, change)
+    candidate = Version(*digests)
+    now = clock.now()
+    if stable is not None and candidate == stable.version and _runs_everywhere(view, candidate):
+        return unchanged_report(document, now=now)
+    named = msgspec.structs.replace(document, names=names_of(document, change.release, change.config, change.name, digests))
+    wish = Wish(
+        id=f"r-{now:%Y%m%d-%H%M%S}-{candidate.short[:6]}",
+        guard=document.guard,
+        target=resolved.guard.spec.target.name,
+        candidate=candidate,
+        spec=plain(resolved.policy),
+        override=f"{whoami()}: {change.override}" if change.override else "",
+        announce=tuple(plain(sink) for sink in resolved.guard.spec.announce),
+    )
+    while True:
+        new = begin.begun(named, view, wish, now)
+        # What the old rollout had still to tell the ledger goes there before the new one takes its place.
+        closing = begin.closed(named, view, now).rollout
+        if closing is not None:
+            equipment.store.append(closing.outbox)
+            equipment.announcer.offer(e for e in closing.outbox if e.n > closing.announced)
+        try:
+            equipment.store.save(claims.claimed(new, equipment.world.me, now), revision)
+        except StaleView:
+            document, revision = _free(plan, equipment.store)
+            named = msgspec.structs.replace(document, names=named.names)
+            continue
+        return new
+
+
+def _runs_everywhere(view: TargetView, version: Version) -> bool:
+    return all(i.assigned == version for i in view.instances)
+
+
+def _admitted(equipment: Rig, stable: Version | None, document: Document, change: Change) -> tuple[str, str]:
+    """Digests of the candidate's release and configuration, both lying in the fleet's own store. What is not given is stable's."""
+    if stable is None:
+        raise WorldError(
+            f"could not begin a rollout of `{document.guard}`: no version is running that one could go back to",
+            hint="start the fleet with a first release: `deployguard local up -f fleet.yaml`",
+        )
+    release = equipment.client.admit("release", change.release) if change.release is not None else stable.release
+    config = equipment.client.admit("config", change.config) if change.config is not None else stable.config
+    return release, config
+
+
+def _free(plan: Plan, store: FileStore) -> tuple[Document, str]:
+    """The saved document once nobody else drives. Raises `WorldError` that names the holder, unless the plan is to wait."""
+    told = False
+    while True:
+        document, revision = store.load()
+        other = claims.held_by_other(document, "", clock.now(), gone)
+        if other is None:
+            return document, revision
+        if not plan.wait:
+            raise WorldError(
+                f"could not drive `{document.guard}`: {other.holder} drives it until {other.until:%H:%M:%S} UTC",
+                hint="wait for it with `--wait`, or watch it with `deployguard watch`",
+            )
+        if not told:
+            sys.stderr.write(f"waiting: {other.holder} drives `{document.guard}`\n")
+            told = True
+        clock.sleep(WAIT)
+
+
+def resumed(plan: Plan, guard: str) -> dict[str, Any]:
+    """The report of the saved rollout, driven to its end.
+
+    One that went back because its lease ran out begins anew at stage 1: this is the explicit wish that it takes.
+    """
+    store = FileStore(plan.state, guard)
+    document, revision = _free(plan, store)
+    equipment = resumed_rig(plan.state, document)
+    try:
+        rollout = document.rollout
+        assert rollout is not None
+        if isinstance(rollout.phase, RolledBack) and rollout.phase.why == "lease":
+            document = _again(equipment, document, revision)
+    except BaseException:
+        equipment.close()
+        raise
+    return _driven(plan, equipment, document)
+
+
+def _again(equipment: Rig, document: Document, revision: str) -> Document:
+    """A new rollout of the same candidate, saved in Waiting."""
+    old = document.rollout
+    assert old is not None
+    now = clock.now()
+    wish = Wish(
+        f"r-{now:%Y%m%d-%H%M%S}-{old.candidate.short[:6]}", old.guard, old.target, old.candidate, old.spec, old.override, old.announce
+    )
+    new = begin.begun(document, equipment.client.observe(), wish, now)
+    equipment.store.append(old.outbox)
+    equipment.store.save(claims.claimed(new, equipment.world.me, now), revision)
+    return new
+
+
+def _driven(plan: Plan, equipment: Rig, document: Document) -> dict[str, Any]:
+    """Drive to the end in this process, or hand over to a background one."""
+    if plan.detach:
+        equipment.close()
+        _release(equipment)
+        spawn_driver(plan.state, document.guard)
+        now = clock.now()
+        report = bare_report(document.guard, "failed", 0, "a background process drives it", now)
+        return {**report, "outcome": "detached", "rollout": document.rollout.id if document.rollout else None}
+    terms = Terms(
+        stay=plan.stay,
+        timeout=plan.timeout,
+        watch=plan.watch,
+        hand_over=_hand_over(plan, document.guard) if plan.hold_on_cancel else None,
+    )
+    shown = progress(equipment.world.policy, clock.now(), quiet=plan.quiet)
+    result = Session(equipment, shown, terms).run()
+    return report_of(result, clock.now())
+
+
+def _release(equipment: Rig) -> None:
+    saved, revision = equipment.store.load()
+    equipment.store.save(claims.released(saved, equipment.world.me), revision)
+
+
+def _hand_over(plan: Plan, guard: str) -> Callable[[], None]:
+    from deployguard.cli.session import request
+    from deployguard.stores.inbox import FileInbox
+
+    def hand_over() -> None:
+        FileInbox(FileStore(plan.state, guard).directory).put(request("pause", "the run was cancelled"))
+        # The background driver waits until this process has given its claim back.
+        threading.Thread(target=spawn_driver, args=(plan.state, guard), daemon=False).start()
+
+    return hand_over
+
+
+def spawn_driver(state: Path, guard: str) -> int:
+    """A process of its own session drives the guard's saved rollout; its number."""
+    log = FileStore(state, guard).directory / "driver.log"
+    with log.open("ab") as out:
+        command = [sys.executable, "-P", "-m", "deployguard", "run", "--resume", "--wait", "--guard", guard, "--state", str(state)]
+        driver = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
+    return driver.pid
+
+
+def refused(error: RefusedError) -> dict[str, Any]:
+    """The report of a run whose candidate was refused."""
+    return bare_report("", "refused", error.exit_code, error.message, clock.now())
