@@ -15,9 +15,9 @@ from pydantic_core import ErrorDetails
 
 from deployguard.errors import Fault
 from deployguard.files.report import MOST, fault
-from deployguard.files.shape import Model, field_at, fields_of, listed, model_at, nearest
+from deployguard.files.shape import Model, close, field_at, fields_of, is_model, listed, members, model_at, nearest
 from deployguard.files.wording import say, shown
-from deployguard.files.yaml_lines import Document
+from deployguard.files.yaml_lines import Document, dotted
 from deployguard.model.fields import Broken, Place
 
 T = TypeVar("T", bound=BaseModel)
@@ -92,8 +92,25 @@ def _unknown(model: Model, place: Place, data: Any) -> tuple[Problem, str | None
     parent = model_at(model, place[:-1], data)
     known = list(fields_of(parent)) if parent else []
     near = nearest(name, known)
+    home = _home(model, place, data)
+    if home is not None and (near is None or not close(name, near)):
+        return Problem((place,), f"unknown field `{name}`", f"it belongs in {home}"), None
     right = f"did you mean `{near}`?" if near else f"known here: {listed(known)}"
     return Problem((place,), f"unknown field `{name}`", right), near
+
+
+def _home(model: Model, place: Place, data: Any) -> str | None:
+    """Where a field of this very name is known: in a map beside it, or further out."""
+    name = str(place[-1])
+    parent = model_at(model, place[:-1], data)
+    for field, info in fields_of(parent).items() if parent else ():
+        if any(is_model(option) and name in fields_of(option) for option in members(info.annotation)):
+            return f"`{dotted((*place[:-1], field))}`"
+    for length in range(len(place) - 2, 0, -1):
+        outer = model_at(model, place[:length], data)
+        if outer is not None and name in fields_of(outer):
+            return f"`{dotted(place[:length])}`"
+    return None
 
 
 def _said(details: ErrorDetails, place: Place, model: Model, data: Any, origin: Origin) -> list[Problem]:

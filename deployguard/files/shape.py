@@ -90,6 +90,11 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return found[0] if found else None
 
 
+def close(word: str, other: str) -> bool:
+    """Whether one is the other with a slip of the finger."""
+    return difflib.SequenceMatcher(None, word[:100].lower(), other).ratio() >= 0.8
+
+
 def listed(words: Iterable[str]) -> str:
     """`a`, `b`, `c`."""
     return ", ".join(f"`{word}`" for word in words)

@@ -46,6 +46,14 @@ def refused(path: Path) -> tuple[Fault, ...]:
 FAULTS = {
     "unknown field": ("  polcy: fast\n", 6, "spec.polcy", "unknown field `polcy`", "did you mean `policy`?"),
     "unknown field, nothing near": ("  zzz: 1\n", 6, "spec.zzz", "unknown field `zzz`", "known here: `target`, `policy`"),
+    "a field of the policy": ("  stages: []\n", 6, "spec.stages", "unknown field `stages`", "it belongs in `spec.policy`"),
+    "a field from further out": (
+        "  policy: {stages: [{instances: 1, soak: 5m, interval: 2s}]}\n",
+        6,
+        "spec.policy.stages[0].interval",
+        "unknown field `interval`",
+        "it belongs in `spec.policy`",
+    ),
     "text for a number": (
         "  policy:\n    stages: [{instances: one, soak: 5m}]\n",
         7,
