@@ -8,15 +8,22 @@ from typing import Any
 
 from deployguard.analysis.interval import ratio_interval
 from deployguard.model.evidence import CheckEvidence, Finding
-from deployguard.model.rollout import Rollout
+from deployguard.model.rollout import Promoted, Rollout, Watching
 from deployguard.report.instants import iso
 from deployguard.report.stages import alpha_of
 
 
 def checks_json(rollout: Rollout) -> list[dict[str, Any]]:
-    """The findings of the FAIL when there was one, else the latest ones."""
+    """The findings of the FAIL when there was one, else the latest ones.
+
+    A candidate became stable because every check passed; while it is watched the checks can only still fail or be blind.
+    """
     findings = rollout.latched.findings if rollout.latched is not None else rollout.findings
-    return [check_json(finding, rollout.evidence.get(finding.check), alpha_of(rollout)) for finding in findings]
+    checks = [check_json(finding, rollout.evidence.get(finding.check), alpha_of(rollout)) for finding in findings]
+    if isinstance(rollout.phase, (Watching, Promoted)):
+        passed = {"verdict": "pass", "reason": "soaked"}
+        checks = [{**check, **passed} if check["verdict"] == "undecided" else check for check in checks]
+    return checks
 
 
 def check_json(finding: Finding, evidence: CheckEvidence | None, alpha: float) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def headline(report: Mapping[str, Any], now: dt.datetime) -> str:
 def _back(report: Mapping[str, Any], now: dt.datetime) -> str:
     stable, why = _stable(report, now), _why(report)
     if report["kind"] == "return":
-        return f"ROLLED BACK to {_name(report, 'stable')} at {_clock(report['restored'], now)}{why}"
+        return f"ROLLED BACK to {_stable(report, now)} at {_clock(report['restored'], now)}{why}"
     if report["decided"] is None:
         return f"TAKEN BACK before anything was exposed{why}"
     at = _clock(report["decided"], now)
@@ -51,6 +51,8 @@ def _delay(report: Mapping[str, Any]) -> str:
 
 def _stable(report: Mapping[str, Any], now: dt.datetime) -> str:
     name, since = _name(report, "stable"), instant(report["stable_since"])
+    if report["back_to"] and report["back_to"]["digest"] != report["stable"]["digest"]:
+        return f"{report['back_to']['name']} (an older stable version, because {name} was not taken)"
     if report["stable_adopted"]:
         return f"{name} (found running, never seen healthy for a whole soak)"
     return f"{name} (stable since {age(now - since)})" if since is not None else name

@@ -44,6 +44,7 @@ def report_of_entries(entries: Iterable[Entry], now: dt.datetime, names: Mapping
         "phase": last.phase,
         "state": f"{last.phase.upper()}: {last.text}",
         "stable": _version(first.data.get("stable"), names or {}),
+        "back_to": _version(first.data.get("stable"), names or {}) if last.phase in ("rolling_back", "verifying", "rolled_back") else None,
         "candidate": _version(first.data.get("candidate"), names or {}),
         "exposure_max": _exposure(moves, decision),
         "started": iso(found[0].at),

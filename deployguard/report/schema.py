@@ -80,6 +80,7 @@ def _report() -> Json:
             "stable": _or_null(_ref("version"), "the version to compare with and to go back to"),
             "stable_since": _or_null(_AT),
             "stable_adopted": {**_FLAG, "description": "stable was found running and has not been seen healthy for a whole soak"},
+            "back_to": _or_null(_ref("version"), "the version gone back to: stable, or an older one on the last rung"),
             "candidate": _or_null(_ref("version")),
             "override": {**_TEXT, "description": "why a quarantined component was let through; empty when none was"},
             "exposure_max": _or_null(_object({"instances": _COUNT, "of": _or_null(_COUNT), "share": _or_null(_NUMBER)})),
@@ -145,6 +146,7 @@ def _row() -> Json:
             "overdue": _FLAG,
             "driver": _or_null(_object({"holder": _TEXT, "until": _AT})),
             "needs_driver": _FLAG,
+            "unseen_s": _or_null(_NUMBER, "how long nobody has looked at the target of an unfinished rollout"),
             "stopped": {**_TEXT, "description": "what the stop switch says; empty when it is not set"},
             "quarantine": _list(_object({"digest": _DIGEST, "name": _TEXT, "since": _AT, "text": _TEXT})),
         }

@@ -14,6 +14,7 @@ A row is plain JSON with stable names, and the table is made from the rows:
 | `rollback` | what going back would mean now, in words |
 | `held`, `overdue` | why the rollout stands still (null when it does not); whether the way back takes too long |
 | `driver` | `holder`, `until`, or null when nobody drives; `needs_driver` says whether somebody should |
+| `unseen_s` | how long nobody has looked at the target of an unfinished rollout; null otherwise |
 | `stopped` | why everything is stopped, or empty |
 | `quarantine` | list of `digest`, `name`, `since`, `text` |
 """
@@ -45,6 +46,8 @@ from deployguard.report.table import plain, table
 from deployguard.report.view import stable_of
 from deployguard.report.words import entered_at, phase_words
 
+LONG_UNSEEN = 60.0
+"""Seconds after which an unfinished rollout that nobody looks at is mentioned."""
 _FORWARD = (Advancing, Analyzing, Holding, Watching)
 
 
@@ -71,6 +74,7 @@ def _row(document: Document, view: TargetView | None, now: dt.datetime, stopped:
         "overdue": isinstance(phase, RollingBack) and phase.overdue,
         "driver": {"holder": claim.holder, "until": iso(claim.until)} if claim is not None else None,
         "needs_driver": rollout is not None and not rollout.terminal and claim is None,
+        "unseen_s": round((now - rollout.updated).total_seconds()) if rollout is not None and not rollout.terminal else None,
         "stopped": stopped,
         "quarantine": [
             {"digest": q.digest, "name": document.names.get(q.digest, q.digest[7:17]), "since": iso(q.at), "text": q.text}
@@ -209,6 +213,8 @@ def _remarks(row: dict[str, Any], now: dt.datetime | None) -> list[str]:
         found.append(f"driven by {row['driver']['holder']}")
     elif row["needs_driver"]:
         found.append("nobody drives: `deployguard run --resume`")
+    if row["unseen_s"] is not None and row["unseen_s"] >= LONG_UNSEEN:
+        found.append(f"nobody has looked at the target for {age(row['unseen_s'])}: that time is not watched")
     for bad in row["quarantine"]:
         at = instant(bad["since"])
         since = time_of_day(at, now or at) if at is not None else "an unknown time"

@@ -109,7 +109,8 @@ def exposure_words(report: Mapping[str, Any]) -> str:
 
 def action_words(report: Mapping[str, Any], now: dt.datetime) -> str:
     """What was done about it, and how it was confirmed."""
-    stable = report["stable"]["name"] if report["stable"] else "the stable version"
+    version = report["back_to"] or report["stable"]
+    stable = version["name"] if version else "the stable version"
     phase, confirmed = report["phase"], report["confirmed"]
     if phase == "rolling_back":
         return f"going back to {stable}; not complete yet"
@@ -131,12 +132,12 @@ def action_words(report: Mapping[str, Any], now: dt.datetime) -> str:
 def next_words(report: Mapping[str, Any]) -> str:
     """What a person can do now; empty when there is nothing to do."""
     phase, held = report["phase"], report["held"]
+    if phase == "rolling_back":
+        return "go on with it: `deployguard run --resume`; see which instances did not come back: `deployguard status`"
     if report["quarantined"]:
         return "mend the change and run again; the same content is refused unless you give a reason: `--override 'why'`"
     if report["outcome"] == "refused":
         return "mend what the reason names and run again, or give a reason: `--override 'why'`"
-    if phase == "rolling_back":
-        return "go on with it: `deployguard run --resume`; look at the instances that did not come back: `deployguard status`"
     if held is not None:
         return {
             "paused": "go on with `deployguard resume`, or take it back with `deployguard abort`",

@@ -10,13 +10,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from deployguard.model.document import Document, StableVersion
-from deployguard.model.rollout import Entry, Holding, OutcomeWord, Rollout, Verifying, phase_name
+from deployguard.model.rollout import Entry, Holding, OutcomeWord, RolledBack, RollingBack, Rollout, Verifying, phase_name
 from deployguard.model.version import Version
 from deployguard.report.findings import checks_json
 from deployguard.report.instants import iso
 from deployguard.report.words import phase_words
 
 SCHEMA = "deployguard.dev/report/v1"
+BACK = (RollingBack, Verifying, RolledBack)
+"""Phases that name the version gone back to, which is an older one than stable on the last rung."""
 
 
 def run_report(
@@ -40,6 +42,7 @@ def run_report(
         "stable": version_json(document, rollout.stable),
         "stable_since": _since(document, rollout.stable),
         "stable_adopted": rollout.adopted,
+        "back_to": version_json(document, rollout.phase.to) if isinstance(rollout.phase, BACK) else None,
         "candidate": version_json(document, rollout.candidate),
         "override": rollout.override,
         "exposure_max": _exposure(rollout),
@@ -86,6 +89,7 @@ def bare_report(guard: str, outcome: OutcomeWord, exit_code: int, reason: str, n
         "stable": None,
         "stable_since": None,
         "stable_adopted": False,
+        "back_to": None,
         "candidate": None,
         "override": "",
         "exposure_max": None,
@@ -144,7 +148,9 @@ def _since(document: Document, version: Version) -> str | None:
     return iso(found.since) if found is not None and found.since.year > 1 else None
 
 
-def _exposure(rollout: Rollout) -> dict[str, Any]:
+def _exposure(rollout: Rollout) -> dict[str, Any] | None:
+    if rollout.kind == "return":
+        return None
     share = rollout.exposed_most / rollout.wanted if rollout.wanted else None
     return {"instances": rollout.exposed_most, "of": rollout.wanted or None, "share": share}
 
@@ -181,7 +187,8 @@ def _times(rollout: Rollout, now: dt.datetime) -> dict[str, Any]:
     verified = next((s for s in reversed(rollout.trail) if s.phase == "verifying"), None)
     first_bad = latched.first_bad if latched is not None else None
     decided = latched.at if latched is not None else back or rollout.decided
-    restored = rollout.restored if back is not None else None
+    # After a relapse the instant of the first return stays in the rollout, but nothing is restored any more.
+    restored = rollout.restored if back is not None and not isinstance(phase, RollingBack) else None
     ended = restored or (rollout.updated if rollout.terminal else now)
     return {
         "started": iso(rollout.started),
