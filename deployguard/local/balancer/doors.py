@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
-import os
 import socket
 from collections.abc import Collection
 
 from deployguard.errors import WorldError
 from deployguard.local.balancer.client import Client
 from deployguard.local.balancer.protocol import Limits
-from deployguard.local.balancer.routes import Instance, Routes, split_address
+from deployguard.local.balancer.routes import Instance, Routes, fact_of, split_address
 
 _BACKLOG = 1024
 _BURST = 64
@@ -157,6 +155,5 @@ def listen(address: str) -> list[socket.socket]:
         for one in sockets:
             with contextlib.suppress(OSError):
                 one.close()
-        fact = os.strerror(error.errno).lower() if error.errno is not None and error.errno in errno.errorcode else str(error)
-        raise WorldError(f"could not listen on {address}: {fact}", hint="is another program listening there?") from error
+        raise WorldError(f"could not listen on {address}: {fact_of(error)}", hint="is another program listening there?") from error
     return sockets

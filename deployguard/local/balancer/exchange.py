@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from deployguard.local.balancer.heads import Request
+from deployguard.local.balancer.routes import fact_of
 from deployguard.local.balancer.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ class Exchange:
 
     def _refused(self, instance: Instance, error: OSError) -> None:
         """Nothing has been sent yet: another instance of the same arm may answer."""
-        text = f"could not connect: {error.strerror or error}"
+        text = f"could not connect: {fact_of(error)}"
         if self.request.idempotent and self._again(instance, (*self._tried, instance.uid)):
             instance.complain(text)
             return

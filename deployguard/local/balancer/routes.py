@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
@@ -128,7 +130,9 @@ class Routes:
         size = len(group)
         if not size:
             return None
-        self._turn += 1
+        if not without:
+            # A second try is not a turn: otherwise a dead instance would take the turns of its neighbour.
+            self._turn += 1
         first = self._turn % size
         best: Instance | None = None
         for instance in group[first:] + group[:first]:
@@ -163,6 +167,11 @@ def drop_spares(instance: Instance) -> None:
     spares, instance.spares = instance.spares, []
     for one in spares:
         one.close()
+
+
+def fact_of(error: OSError) -> str:
+    """What the system said, without the numbers and addresses that asyncio puts around it."""
+    return os.strerror(error.errno).lower() if error.errno is not None and error.errno in errno.errorcode else str(error)
 
 
 def split_address(address: str) -> tuple[str, int]:
