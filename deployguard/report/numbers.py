@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, get_args
+
+from deployguard.model.evidence import VerdictWord
+from deployguard.report.words import verdict_words
 
 _RANK = {"fail": 0, "blind": 1, "undecided": 2, "pass": 3}
-_WORDS = {"fail": "FAIL", "blind": "BLIND", "undecided": "not yet", "pass": "PASS"}
+_KNOWN = get_args(VerdictWord)
 
 
 def ranked(checks: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -60,5 +63,6 @@ def evidence_cell(check: Mapping[str, Any]) -> str:
 
 def verdict_cell(check: Mapping[str, Any]) -> str:
     """The verdict in one word, with its reason when that says more."""
-    word = _WORDS.get(check["verdict"], str(check["verdict"]))
-    return f"{word} ({check['reason'].replace('_', ' ')})" if check["verdict"] in ("fail", "blind") and check["reason"] else word
+    verdict = check["verdict"]
+    word = verdict_words(verdict) if verdict in _KNOWN else str(verdict)
+    return f"{word} ({check['reason'].replace('_', ' ')})" if verdict in ("fail", "blind") and check["reason"] else word

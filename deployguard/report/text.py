@@ -17,7 +17,7 @@ from deployguard.report.numbers import arm_cell, evidence_cell, ranked, ratio_ce
 from deployguard.report.past import report_of_entries
 from deployguard.report.table import plain, table
 from deployguard.report.view import run_report
-from deployguard.report.words import outcome
+from deployguard.report.words import outcome, reason_words
 
 
 def report_text(report: Mapping[str, Any]) -> str:
@@ -81,6 +81,8 @@ def check_lines(checks: list[dict[str, Any]], now: dt.datetime) -> list[str]:
     found = []
     for line, check in zip(lines, order, strict=True):
         found.append(line)
+        if check["verdict"] in ("fail", "blind") and check["reason"]:
+            found.append(f"   {reason_words(check['reason'])}")
         if check["text"] and (not check["counts"] or (check["verdict"] == "fail" and check["evidence"] is None)):
             found.append(f"   {check['text']}")
         found += [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import xml.etree.ElementTree as ET
+from typing import Any
 
 import msgspec
 import pytest
@@ -131,7 +132,13 @@ def test_every_hold_has_a_hint(why: str, hint: str) -> None:
 def test_why_of_a_doomed_candidate_quotes_the_instance() -> None:
     """An instance that cannot live is named with its exit code, without numbers that nobody counted."""
     sim = Sim(behaviour=Behaviour(ready_after=None, exits_after=0.5))
-    has(why_text(ended(sim), sim.clock.at), "health", "exited with code 1 before it was ready", "FAIL (doomed)")
+    has(
+        why_text(ended(sim), sim.clock.at),
+        "health",
+        "exited with code 1 before it was ready",
+        "FAIL (doomed)",
+        "an instance of the candidate cannot live",
+    )
 
 
 def test_why_of_refused_and_of_nothing(bad: tuple[Document, Sim]) -> None:
@@ -309,7 +316,7 @@ def test_log_lines_say_when_where_and_how_much() -> None:
 
 def test_ratios_say_what_is_known() -> None:
     """A closed interval, an open one, one that says nothing, and none."""
-    cells = [
+    cells: list[tuple[dict[str, Any], str]] = [
         ({"ratio": 9.84, "interval": [5.2, 18.0]}, "ratio 9.84 [5.2 to 18]"),
         ({"ratio": 9.84, "interval": [5.2, None]}, "ratio 9.84 [5.2 or more]"),
         ({"ratio": 1.5, "interval": [0.0, None]}, "ratio 1.5"),
