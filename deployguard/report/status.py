@@ -43,7 +43,7 @@ from deployguard.model.version import Version
 from deployguard.report.instants import age, instant, iso, running, spell, time_of_day
 from deployguard.report.stages import checks_of
 from deployguard.report.table import plain, table
-from deployguard.report.view import stable_of
+from deployguard.report.versions import stable_of
 from deployguard.report.words import entered_at, phase_words
 
 LONG_UNSEEN = 60.0

@@ -38,7 +38,7 @@ def why_text(document: Document, now: dt.datetime, entries: Iterable[Entry] = ()
 
 
 def why_entries(entries: Iterable[Entry], now: dt.datetime, names: Mapping[str, str] | None = None) -> str:
-    """Why an older rollout ended as it did, from its ledger entries; ends with a newline. `names` as of `view.names_of`."""
+    """Why an older rollout ended as it did, from its ledger entries; ends with a newline. `names` as of `versions.names_of`."""
     report = report_of_entries(entries, now, names)
     return "the ledger has no entry of this rollout\n" if report is None else why_report(report)
 

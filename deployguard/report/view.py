@@ -9,11 +9,12 @@ import datetime as dt
 from collections.abc import Iterable
 from typing import Any
 
-from deployguard.model.document import Document, StableVersion
+from deployguard.model.document import Document
 from deployguard.model.rollout import Entry, Holding, OutcomeWord, RolledBack, RollingBack, Rollout, Verifying, phase_name
 from deployguard.model.version import Version
 from deployguard.report.findings import checks_json
 from deployguard.report.instants import iso
+from deployguard.report.versions import stable_of, version_json
 from deployguard.report.words import phase_words
 
 SCHEMA = "deployguard.dev/report/v1"
@@ -113,18 +114,6 @@ def bare_report(guard: str, outcome: OutcomeWord, exit_code: int, reason: str, n
     }
 
 
-def version_json(document: Document, version: Version) -> dict[str, Any]:
-    """The version's digests, and what people call it."""
-    return {"digest": version.digest, "release": version.release, "config": version.config, "name": document.name(version)}
-
-
-def names_of(document: Document) -> dict[str, str]:
-    """What people call the versions of the document, by the digest of the pair: the ledger names versions by it."""
-    rollout = document.rollout
-    versions = [s.version for s in document.stable] + ([rollout.stable, rollout.candidate] if rollout is not None else [])
-    return {version.digest: document.name(version) for version in versions}
-
-
 def _settled(document: Document) -> dict[str, Any]:
     """What is known without a rollout: the stable version."""
     if not document.stable:
@@ -135,11 +124,6 @@ def _settled(document: Document) -> dict[str, Any]:
         "stable_since": _since(document, first.version),
         "stable_adopted": first.adopted,
     }
-
-
-def stable_of(document: Document, version: Version) -> StableVersion | None:
-    """The record of `version` as stable; None when there is none."""
-    return next((s for s in document.stable if s.version == version), None)
 
 
 def _since(document: Document, version: Version) -> str | None:

@@ -21,7 +21,8 @@ from deployguard.report.numbers import ratio_cell
 from deployguard.report.stages import stages_of
 from deployguard.report.status import status_rows, status_text
 from deployguard.report.text import report_text, why_entries, why_text
-from deployguard.report.view import bare_report, names_of
+from deployguard.report.versions import names_of
+from deployguard.report.view import bare_report
 from deployguard.stores.ledger import Summary
 from deployguard.targets.simulated import Behaviour
 from tests.properties.world import NEW, NEXT, OLD, START, Sim
