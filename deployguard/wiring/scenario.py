@@ -72,12 +72,12 @@ def play(loaded: LoadedScenario) -> Played:
     if wanted is not None and word != wanted:
         line = line_of(loaded, ("outcome",))
         problems.append(Problem(loaded.path, line, f"expected the outcome `{wanted}`, got `{word}`: {reason}"))
-    at = next((p.at for p in problems if p.at is not None), None)
+    instants = [problem.at for problem in problems if problem.at is not None]
     return Played(
         transcript=[str(line) for line in run.lines],
         outcome=word,
         exit_code=code,
-        findings=run.numbers_at(at),
+        findings=next(filter(None, map(run.numbers_at, instants)), run.numbers_at(None)),
         problems=problems,
         diff=difference(loaded.scenario.expected, run.lines, found) if None in found else [],
     )
