@@ -312,6 +312,9 @@ class Client(asyncio.BufferedProtocol):
     def tunnelled(self, exchange: Exchange) -> None:
         """What the user sends from now on goes to the instance as it is."""
         self._parser = None
+        # A tunnel may be silent for hours; only the kernel can tell that the other side has gone without a word.
+        for transport in (self.transport, exchange.upstream.transport if exchange.upstream is not None else self.transport):
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         tail, self._tail = self._tail, b""
         if tail:
             exchange.add(tail)
@@ -327,7 +330,7 @@ class Client(asyncio.BufferedProtocol):
         return True
 
     def close(self) -> None:
-        """The user has been given everything, and the connection ends."""
+        """The connection ends when the user has taken what is on its way."""
         self._ended = self._deaf = True
         self._deadline = self.loop.time() + _LINGER
         self.transport.close()
@@ -380,4 +383,4 @@ class Client(asyncio.BufferedProtocol):
                 self._deaf = True
                 self.refuse(408, "timeout", "the request's head did not come", keep=False)
             else:
-                self.transport.close()
+                self.close()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 from typing import TYPE_CHECKING, cast
 
 import httptools
@@ -66,10 +68,12 @@ class Upstream(asyncio.BufferedProtocol):
             self.close()
             return
         self.heard = True
-        exchange.touch()
         if exchange.tunnel:
             exchange.client.send(bytes(BUFFER[:nbytes]))
             return
+        self._read(exchange, nbytes)
+
+    def _read(self, exchange: Exchange, nbytes: int) -> None:
         fault, rest = "", b""
         assert self._parser is not None
         try:
@@ -83,6 +87,8 @@ class Upstream(asyncio.BufferedProtocol):
             self._head_size += nbytes
             if self._head_size > LIMIT:
                 fault = "the head of its answer is too long"
+        if self.response is not None:
+            exchange.touch()
         self._deliver(exchange, fault, rest)
 
     def _deliver(self, exchange: Exchange, fault: str, rest: bytes) -> None:
@@ -128,6 +134,8 @@ class Upstream(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
+        if exc is not None:
+            self._salvage()
         self._parser = None
         exchange, response = self.exchange, self.response
         if exchange is None:
@@ -141,6 +149,16 @@ class Upstream(asyncio.BufferedProtocol):
             return
         self.exchange = None
         exchange.lost(self, exc)
+
+    def _salvage(self) -> None:
+        """What the instance said before it cut the connection has been read: an upload it refused half-way has its answer there."""
+        with contextlib.suppress(OSError):
+            while (exchange := self.exchange) is not None and not exchange.tunnel:
+                size = os.readv(self.transport.get_extra_info("socket").fileno(), [BUFFER])
+                if not size:
+                    return
+                self.heard = True
+                self._read(exchange, size)
 
     def pause_writing(self) -> None:
         self.full = True

@@ -226,3 +226,86 @@ def test_pipelined_requests_are_answered_in_order(rig: Rig) -> None:
     client.send(b"".join(b"GET /%03d HTTP/1.1\r\nHost: shop\r\n\r\n" % i for i in range(300)) + b"nonsense\r\n\r\n")
     assert [client.answer(b"")[-3:] for _ in range(300)] == [b"%03d" % i for i in range(300)]
     assert client.head().startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_conversation_may_come_byte_by_byte(rig: Rig) -> None:
+    """Where the network cuts the bytes changes nothing, for the client's as for the instance's."""
+
+    def crumbs(wire: Wire, backend: Backend) -> None:
+        wire.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while True:
+            head = wire.head()
+            body = b""
+            while b"chunked" in head and (size := int(wire.until(b"\r\n"), 16)):
+                body += wire.take(size + 2)[:-2]
+            body = body or wire.take(3 if b"Content-Length: 3" in head else 0)
+            assert b"chunked" not in head or wire.take(2) == b"\r\n"
+            for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n" + body:
+                wire.send(bytes([byte]))
+
+    (backend,) = rig.serve(crumbs)
+    client = rig.client()
+    client.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    offer = b"POST /1 HTTP/1.1\r\nHost: shop\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 3\r\n\r\none"
+    chunks = b"1;x=y\r\nt\r\n2\r\nwo\r\n0\r\nTrail: er\r\n\r\n"
+    for byte in offer + b"POST /2 HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks:
+        client.send(bytes([byte]))
+    assert [client.answer(b"")[-3:] for _ in range(2)] == [b"one", b"two"]
+    assert backend.connections == 1
+
+
+def test_an_upload_refused_half_way_has_its_answer(rig: Rig) -> None:
+    """An instance may answer and close before it has read the body: that is its answer, not a failure."""
+
+    def refuse(wire: Wire, backend: Backend) -> None:
+        wire.head()
+        wire.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")
+
+    (backend,) = rig.serve(refuse)
+    client = rig.client()
+    client.send(b"POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: %d\r\n\r\n" % (8 * MEGABYTE) + bytes(8 * MEGABYTE))
+    assert client.head().startswith(b"HTTP/1.1 413 ")
+    assert client.all() == b"no"
+    assert rig.of(backend) == (1, 0)
+
+
+def test_no_request_is_lost_while_the_routes_change(rig: Rig) -> None:
+    """Every request gets its answer from someone, and the counts are exactly what was sent."""
+    backends = [rig.backend() for _ in range(3)]
+    rig.route(*backends)
+    wrong: list[bytes] = []
+
+    def ask() -> None:
+        client = rig.client()
+        for i in range(100):
+            answer = client.answer(b"POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: 0\r\n\r\n" if i % 2 else GET)
+            if answer != OK:
+                wrong.append(answer)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    turns = 0
+    while any(thread.is_alive() for thread in threads):
+        out = backends[turns % 3]
+        rig.write(p.line_of(p.RouteCommand(0, tuple(one.route for one in backends if one is not out))))
+        while rig.hear() != p.DrainedEvent(out.uid):
+            pass
+        rig.write(p.line_of(p.RouteCommand(0, tuple(one.route for one in backends))))
+        assert rig.hear() == p.RoutedEvent(0)
+        turns += 1
+    assert not wrong
+    counts = rig.counts()
+    assert counts.versions == {"sha256:stable": p.Tally(400, 0)}
+    assert all(one.in_flight == 0 for one in counts.instances.values())
+
+
+def test_old_clients_and_proxy_requests_are_understood(rig: Rig) -> None:
+    """HTTP/1.0 with keep-alive stays open, and a request that names its host in the target is sent on as any other."""
+    (backend,) = rig.serve()
+    client = rig.client()
+    for _ in range(2):
+        assert b"Connection: keep-alive" in client.answer(b"GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n")
+    client.answer(b"GET http://shop:1/a?b=c HTTP/1.1\r\nHost: other\r\n\r\n")
+    assert backend.heads[-1].startswith(b"GET /a?b=c HTTP/1.1\r\nHost: shop:1\r\n")
+    assert backend.connections == 1
