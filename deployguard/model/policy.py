@@ -201,6 +201,9 @@ class Policy(Written):
 
     def _growth(self) -> list[Rule]:
         rules = []
+        if self.stages[-1].exposure != 1:
+            text = "the last stage is below full exposure, where nothing becomes stable; end with a stage of `exposure: 100%`"
+            rules.append(Rule(text, (("stages", len(self.stages) - 1), ("stages",))))
         for index, (before, stage) in enumerate(itertools.pairwise(self.stages), 1):
             shrinks = (before.exposure is not None and stage.exposure is not None and stage.exposure < before.exposure) or (
                 before.instances is not None and stage.instances is not None and stage.instances < before.instances

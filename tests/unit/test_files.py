@@ -108,7 +108,7 @@ FAULTS = {
     "override, rule": ("  override:\n    interval: 5m\n", 7, "spec.override.interval", "shorter than two polls", "at least `10m`"),
     "override, missing": ("  override:\n    stages:\n    - {instances: 1}\n", 8, "spec.override.stages[0].soak", "missing", "watched time"),
     "override of inline": (
-        "  policy: {stages: [{instances: 1, soak: 5m}]}\n  override: {strict: true}\n",
+        "  policy: {stages: [{exposure: 100%, soak: 5m}]}\n  override: {strict: true}\n",
         7,
         "spec.override",
         "goes with a named policy",
@@ -130,12 +130,12 @@ def test_a_wrong_guard_names_its_place(case: str, tmp_path: Path) -> None:
 STAGES = {
     "over 100%": ("      - {exposure: 150%, soak: 5m}\n", 8, "exposure", "`150%` is outside 0% to 100%", "such as `25%`"),
     "nothing": ("      - {exposure: 0%, soak: 5m}\n", 8, "exposure", "exposes nothing", "above 0%"),
-    "short soak": ("      - {instances: 1, soak: 1s}\n", 8, "soak", "shorter than two polls", "at least `2s`"),
+    "short soak": ("      - {exposure: 100%, soak: 1s}\n", 8, "soak", "shorter than two polls", "at least `2s`"),
     "sexagesimal": ("      - {instances: 1, soak: 5:30}\n", 8, "soak", "`5:30` is not a duration", "`5m30s`"),
     "no unit": ("      - {instances: 1, soak: 5}\n", 8, "soak", "`5` has no unit", "`5s` or `5m`"),
     "misspelt": ("      - {instances: 1, soack: 5m}\n", 8, "soack", "unknown field `soack`", "did you mean `soak`?"),
     "two caps": ("      - {instances: 1, exposure: 5%, soak: 5m}\n", 8, "exposure", "two caps", "exactly one of"),
-    "limit": ("      - {instances: 1, soak: 5m, limit: 1m}\n", 8, "limit", "shorter than the soak", "more than `5m`"),
+    "limit": ("      - {exposure: 100%, soak: 5m, limit: 1m}\n", 8, "limit", "shorter than the soak", "more than `5m`"),
 }
 
 
@@ -151,7 +151,7 @@ def test_a_wrong_stage_names_its_place(case: str, tmp_path: Path) -> None:
 
 def test_stages_never_shrink(tmp_path: Path) -> None:
     """The stage that is smaller than the one before is named."""
-    (fault,) = refused(write(tmp_path, POLICY + SOUND + "      - {exposure: 50%, soak: 5m}\n      - {exposure: 5%, soak: 5m}\n"))
+    (fault,) = refused(write(tmp_path, POLICY + SOUND + "      - {exposure: 50%, soak: 5m}\n      - {exposure: 5%, soak: 5m}\n      - {exposure: 100%, soak: 5m}\n"))
     assert (fault.line, fault.field) == (10, "spec.policy.stages[2].exposure")
     assert "smaller than stage 2" in fault.found
 

@@ -21,7 +21,7 @@ from deployguard.model.policy import Blind, Freeze, Gates, Policy, PolicyFile, P
 
 def policy(**fields: Any) -> Policy:
     """A policy of one stage with these fields."""
-    return Policy.model_validate({"stages": [{"instances": 1, "soak": "5m"}], **fields})
+    return Policy.model_validate({"stages": [{"exposure": "100%", "soak": "5m"}], **fields})
 
 
 def read_back(text: str) -> Policy:
@@ -89,7 +89,7 @@ def test_a_rule_that_does_not_hold_says_which(fields: dict[str, Any], says: str)
 def test_all_broken_rules_of_a_policy_come_together() -> None:
     """Three rules, one error, three places."""
     with pytest.raises(ValidationError) as caught:
-        policy(interval="1s", lease="1s", confidence="10%", stages=[{"instances": 1, "soak": "1s"}])
+        policy(interval="1s", lease="1s", confidence="10%", stages=[{"exposure": 1.0, "soak": "1s"}])
     (error,) = caught.value.errors()
     assert [rule.places[0] for rule in error["ctx"]["error"].rules] == [("stages", 0, "soak"), ("confidence",), ("lease",)]
 
@@ -176,7 +176,7 @@ freezes = st.builds(
 ) | st.just(Freeze.model_validate({"from": "2026-12-24T00:00:00+01:00", "until": "2026-12-25T00:00:00Z"}))
 policies = st.builds(
     lambda **fields: Policy.model_validate(fields),
-    stages=st.lists(st.builds(Stage, instances=st.just(1), soak=durations), min_size=1, max_size=3),
+    stages=st.lists(st.builds(Stage, exposure=st.just(1.0), soak=durations), min_size=1, max_size=3),
     confidence=st.floats(min_value=0.5, max_value=0.9999999),
     checks=st.lists(checks, max_size=1),
     lease=durations,

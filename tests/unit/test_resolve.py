@@ -14,7 +14,7 @@ from deployguard.model.check import BalancerCheck
 
 ROOT = Path(__file__).parents[2]
 GUARD = "kind: Guard\nmetadata: {{name: {name}}}\nspec: {{target: {{name: shop}}{more}}}\n---\n"
-OWN = "kind: GuardPolicy\nmetadata: {name: own}\nspec:\n  stages: [{instances: 1, soak: 7m}]\n  rollback: {within: 9m, batch: 10%}\n---\n"
+OWN = "kind: GuardPolicy\nmetadata: {name: own}\nspec:\n  stages: [{exposure: 100%, soak: 7m}]\n  rollback: {within: 9m, batch: 10%}\n---\n"
 FLEET = "kind: LocalFleet\nmetadata: {name: shop}\nspec: {instances: 3, command: [x]}\n---\n"
 
 

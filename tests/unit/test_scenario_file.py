@@ -66,7 +66,7 @@ def test_a_file_may_hold_several_scenarios_and_their_policy(tmp_path: Path) -> N
     text = """
 kind: GuardPolicy
 metadata: {name: own}
-spec: {stages: [{instances: 1, soak: 7m}]}
+spec: {stages: [{exposure: 100%, soak: 7m}]}
 ---
 kind: PolicyTest
 tests:

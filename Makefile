@@ -1,0 +1,61 @@
+# Everything that is done with this project. Only Python 3.11+ and make are needed: `make demo` and `make test` set up the rest.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+CORES ?= 2
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: help setup demo test test-full check format coverage bench soak lock clean
+
+help: ## what there is
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(STAMP) ## make the virtual environment from the lock
+
+$(STAMP): constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "deployguard needs Python 3.11 or later; name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "setting up $(VENV) from constraints.txt (about a minute, once)"
+	@$(BIN)/python -m pip install --quiet --require-hashes -r constraints.txt
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
+
+demo: $(STAMP) ## an outage without the guard, and with it, side by side (two minutes)
+	$(BIN)/deployguard demo
+
+test: $(STAMP) ## all tests in their short form (ten minutes at most on two cores)
+	$(BIN)/python -m pytest -n $(CORES) -m "not full and not alone"
+	$(BIN)/python -m pytest -n 0 -m "alone and not full"
+
+test-full: $(STAMP) ## the long forms: a hundred kills, twenty timed runs, thousands of stories
+	DEPLOYGUARD_STORIES=4000 $(BIN)/python -m pytest -n $(CORES) tests/properties
+	$(BIN)/python -m pytest -n $(CORES) -m "full and not alone"
+	$(BIN)/python -m pytest -n 0 -m "full and alone"
+
+check: $(STAMP) ## format, lint, types, layers, and the tests of the pure core with complete branch coverage
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(MAKE) coverage
+
+coverage: $(STAMP) ## branch coverage of engine and analysis must be complete
+	DEPLOYGUARD_STORIES=60 $(BIN)/coverage run -m pytest -q -n 0 -p no:randomly tests/unit tests/scenarios tests/properties/test_quiet.py tests/properties/test_stories.py
+	$(BIN)/coverage report --fail-under=100
+
+format: $(STAMP) ## format and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP) ## measure: steps, polls, memory, start-up, detection, balancer
+	$(BIN)/python -m benchmarks
+
+soak: $(STAMP) ## a hundred thousand stories of crashes, overtaking and outages
+	DEPLOYGUARD_STORIES=100000 $(BIN)/python -m pytest -n $(CORES) tests/properties/test_stories.py
+
+lock: ## write constraints.txt anew: exact versions and hashes, no addresses (needs `uv`)
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --quiet -o constraints.txt
+
+clean: ## remove what was made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build demo-results .coverage
