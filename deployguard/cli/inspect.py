@@ -111,6 +111,7 @@ def why(
     from deployguard.errors import UserError
     from deployguard.report.past import report_of_entries
     from deployguard.report.text import why_entries, why_text
+    from deployguard.report.versions import names_of
     from deployguard.report.view import run_report
     from deployguard.report.words import outcome
     from deployguard.stores.file import FileStore
@@ -136,9 +137,9 @@ def why(
             hint="`deployguard history` lists them",
         )
     if output == "text":
-        typer.echo(why_entries(found, now, document.names).rstrip("\n"))
+        typer.echo(why_entries(found, now, names_of(document)).rstrip("\n"))
         return
-    write_data(report_of_entries(found, now, document.names), output)
+    write_data(report_of_entries(found, now, names_of(document)), output)
 
 
 def history(
@@ -153,13 +154,14 @@ def history(
     """
     from deployguard import clock
     from deployguard.report.history import history_rows, history_text
+    from deployguard.report.versions import names_of
     from deployguard.stores.file import FileStore
     from deployguard.stores.ledger import history as read
 
     output_format(output, "text", "json", "yaml")
     root = state_directory(state)
     store = FileStore(root, only_guard(root, guard))
-    names = store.load()[0].names
+    names = names_of(store.load()[0])
     found = read(store.ledger.path)[:limit]
     if output == "text":
         typer.echo(history_text(found, clock.now(), names).rstrip("\n"))

@@ -97,6 +97,7 @@ def condemned(scene: Scene, rollout: Rollout, verdict: Verdict) -> Rollout:
     rollout = msgspec.structs.replace(rollout, latched=latched, decided=scene.now, findings=verdict.findings)
     data: dict[str, Any] = {"verdict": "fail", "reason": verdict.reason, "exposed": exposed, "wanted": rollout.wanted}
     data["findings"] = msgspec.to_builtins(verdict.findings)
+    data["first_bad"] = latched.first_bad.isoformat() if latched.first_bad else None
     return entered(rollout, back, verdict.text, scene.now, shifts=True, data=data)
 
 

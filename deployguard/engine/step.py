@@ -76,7 +76,8 @@ def _moved_on(
     if view is not None:
         rollout = folded(policy, rollout, seen, view, now)
     verdict = _verdict(policy, rollout, stages, view, now)
-    if isinstance(rollout.phase, JUDGED):
+    if isinstance(rollout.phase, JUDGED) and not isinstance(rollout.phase, Watching):
+        # In the watch the findings of the promotion stay: they are what `why` is asked for.
         rollout = msgspec.structs.replace(rollout, findings=verdict.findings)
     heard = [c for c in cases(policy, rollout) if isinstance(c, JourneyCase)]
     scene = Scene(
