@@ -225,8 +225,10 @@ def _holding(scene: Scene, rollout: Rollout, phase: Holding) -> Rollout:
             return _passed(scene, rollout, phase.stage)
         case _:
             assert_never(phase.why)
-    if not health.settled(scene.view, rollout.candidate, scene.stages[phase.stage].count) or scene.view.fence != rollout.seq:
+    if not health.settled(scene.view, rollout.candidate, scene.stages[phase.stage].count):
         return _to_stage(scene, rollout, phase.stage, "again after the hold")
+    if scene.view.fence != rollout.seq:
+        return rollout  # a driver that took over is about to put its own fence on the target
     text = f"stage {phase.stage + 1}/{len(scene.stages)}: signals are back, the soak starts anew"
     return entered(rollout, Analyzing(phase.stage, scene.now, scene.now), text, scene.now, shifts=False)
 
