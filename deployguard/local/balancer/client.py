@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from deployguard.local.balancer.doors import Door
 
 _LINGER = 5.0
+_PIPELINED = 500
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -185,6 +186,8 @@ class Client(asyncio.BufferedProtocol):
         parser, headers = self._parser, self._headers
         assert parser is not None
         try:
+            if len(self._queue) >= _PIPELINED:
+                raise Refusal(400, "too many requests were sent at once")
             if len(self._url) + sum(len(name) + len(value) + 4 for name, value in headers) > LIMIT:
                 raise Refusal(431, "the head of the request is too long")
             request = read_request(parser.get_method(), self._url, parser.get_http_version(), headers, self._peer)

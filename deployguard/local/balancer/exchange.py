@@ -125,7 +125,7 @@ class Exchange:
     async def _connect(self, instance: Instance) -> None:
         try:
             _, upstream = await self.client.loop.create_connection(lambda: Upstream(instance), instance.host, instance.port)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             self._connecting = None
             if not self.over:
                 self._refused(instance, error)
@@ -147,7 +147,7 @@ class Exchange:
         self.flush()
         self.client.update_reading()
 
-    def _refused(self, instance: Instance, error: OSError) -> None:
+    def _refused(self, instance: Instance, error: Exception) -> None:
         """Nothing has been sent yet: another instance of the same arm may answer."""
         text = f"could not connect: {fact_of(error)}"
         if self.request.idempotent and self._again(instance, (*self._tried, instance.uid)):
@@ -180,7 +180,7 @@ class Exchange:
             self._retried = True
             if self._again(instance, self._tried, same=instance):
                 return
-        self.failed(f"it closed the connection: {error}" if error else "it closed the connection")
+        self.failed(f"it closed the connection: {fact_of(error)}" if error else "it closed the connection")
 
     # The answer.
 

@@ -108,7 +108,8 @@ def read_request(method: bytes, target: bytes, version: str, headers: Headers, p
     request.keep = b"keep-alive" in tokens if request.old else b"close" not in tokens
     request.idempotent = method in _IDEMPOTENT
     request.is_head = method == b"HEAD"
-    request.line = f"{method.decode('latin-1')} {target.decode('latin-1')}"
+    # What follows the path may be a secret; this goes to the log.
+    request.line = f"{method.decode('latin-1')} {target.partition(b'?')[0].decode('latin-1')}"
     head = [method, b" ", target, b" HTTP/1.1\r\n"]
     if host is not None:
         head += (b"Host: ", host, b"\r\n")

@@ -8,6 +8,7 @@ import logging
 import os
 import resource
 import signal
+import stat
 import sys
 
 import msgspec
@@ -154,6 +155,11 @@ class _Out(asyncio.Protocol):
         self._control.end()
 
 
+def _is_pipe(descriptor: int) -> bool:
+    mode = os.fstat(descriptor).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(descriptor)
+
+
 def _raise_file_limit() -> None:
     """As many connections may be open as the machine allows: each request in flight needs two."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -168,5 +174,8 @@ def main() -> int:
     # Only the protocol may reach the supervisor's pipe: whatever else is printed goes to the log.
     out = os.dup(_STDOUT)
     os.dup2(_STDERR, _STDOUT)
+    if not (_is_pipe(_STDIN) and _is_pipe(out)):
+        logger.error("the supervisor starts this process: its stdin and stdout must be pipes")
+        return 2
     _raise_file_limit()
     return asyncio.run(_serve(out))

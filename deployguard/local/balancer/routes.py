@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _REMEMBERED = 600.0
 _SPARES = 256
+_LAST_PORT = 65535
 
 logger = logging.getLogger(__name__)
 
@@ -169,12 +170,17 @@ def drop_spares(instance: Instance) -> None:
         one.close()
 
 
-def fact_of(error: OSError) -> str:
+def fact_of(error: Exception) -> str:
     """What the system said, without the numbers and addresses that asyncio puts around it."""
-    return os.strerror(error.errno).lower() if error.errno is not None and error.errno in errno.errorcode else str(error)
+    if not isinstance(error, OSError):
+        return str(error)
+    known = error.errno is not None and error.errno in errno.errorcode
+    return os.strerror(error.errno).lower() if known and error.errno else (error.strerror or str(error)).lower()
 
 
 def split_address(address: str) -> tuple[str, int]:
     """Host and port of `host:port` or `[host]:port`; without a host it is this machine alone."""
     host, _, port = address.rpartition(":")
+    if not port.isdecimal() or int(port) > _LAST_PORT:
+        raise ValueError(f"could not use the address {address!r}: it has no port between 0 and {_LAST_PORT}")
     return host.removeprefix("[").removesuffix("]") or "127.0.0.1", int(port)

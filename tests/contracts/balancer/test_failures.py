@@ -275,15 +275,19 @@ def test_a_line_that_cannot_be_understood_ends_it(rig: Rig) -> None:
     assert rig.process.wait(20) == 1
 
 
-@pytest.mark.parametrize("way", ["the end of stdin", "SIGTERM"])
+@pytest.mark.parametrize("way", ["the end of stdin", "the end of stdout", "SIGTERM"])
 def test_it_ends_when_told_or_left_alone(rig: Rig, way: str) -> None:
-    """SIGINT is for the supervisor and ignored; the end of stdin and SIGTERM close every connection and end it with 0."""
+    """SIGINT is for the supervisor and ignored; the end of either pipe and SIGTERM close every connection and end it with 0."""
     rig.serve()
     client = rig.client()
     rig.process.send_signal(signal.SIGINT)
     assert client.answer() == OK
     if way == "SIGTERM":
         rig.process.terminate()
+    elif way == "the end of stdout":
+        assert rig.process.stdout is not None
+        rig.process.stdout.close()
+        rig.process.stdout = None
     else:
         assert rig.process.stdin is not None
         rig.process.stdin.close()
@@ -293,6 +297,30 @@ def test_it_ends_when_told_or_left_alone(rig: Rig, way: str) -> None:
         client.answer()
     with pytest.raises(ConnectionRefusedError):
         rig.client()
+
+
+def test_counts_follow_the_version_that_answered(rig: Rig) -> None:
+    """A process that has loaded another version keeps its own count; each version has the requests that it answered."""
+    (backend,) = rig.serve()
+    client = rig.client()
+    client.answer()
+    backend.route = p.Route(backend.route.id, backend.uid, backend.route.address, "candidate", "sha256:new")
+    rig.route(backend)
+    client.answer()
+    client.answer()
+    assert rig.counts().versions == {"sha256:stable": p.Tally(1, 0), "sha256:new": p.Tally(2, 0)}
+    assert rig.counts().instances == {backend.uid: p.InstanceTally(3, 0, "candidate", "sha256:new", 0)}
+    assert backend.connections == 1
+
+
+def test_a_flood_of_pipelined_requests_is_refused(rig: Rig) -> None:
+    """What is read ahead of the answers is bounded."""
+    (backend,) = rig.serve()
+    client = rig.client()
+    client.send(GET * 4000)
+    answers = client.all()
+    assert answers.endswith(b"too many requests were sent at once\n")
+    assert answers.count(OK) == len(backend.heads) == rig.of(backend)[0] < 4000
 
 
 def test_it_starts_without_the_heavy_libraries() -> None:
