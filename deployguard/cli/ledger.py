@@ -27,7 +27,8 @@ def verify(
 ) -> None:
     """Check that every line is as it was written.
 
-    None may be changed, removed, inserted, or cut off at the end: every line carries a digest of the line before it. The exit code is 1 when a ledger is not whole.
+    None may be changed, removed, inserted, or cut off at the end: every line carries a digest of the line before it. The
+    exit code is 1 when a ledger is not whole.
 
     Example: deployguard ledger verify web
     """

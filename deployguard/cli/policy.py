@@ -29,8 +29,8 @@ Files = Annotated[list[str], typer.Argument(metavar="FILE...", help="Files to re
 def validate(files: Files) -> None:
     """Check guard, policy, fleet and scenario files.
 
-    All files are read together, so that a guard may name a policy of another file; what a guard names must be there. Every fault of every file is shown with its line;
-    the exit code is 2 when there is one.
+    All files are read together, so that a guard may name a policy of another file; what a guard names must be there. Every fault of
+    every file is shown with its line; the exit code is 2 when there is one.
 
     Example: deployguard policy validate guard.yaml policies/*.yaml
     """
@@ -161,7 +161,8 @@ def _junit(rows: list[tuple[LoadedScenario, Played, float]], failed: int) -> str
     lines.append(f'  <testsuite name="deployguard policy test" tests="{len(rows)}" failures="{failed}" errors="0" time="{total:.3f}">')
     for loaded, played, seconds in rows:
         place = f"file={quoteattr(loaded.path)} line={quoteattr(str(loaded.line))}"
-        head = f'    <testcase classname={quoteattr(loaded.path)} name={quoteattr(_printable(loaded.scenario.why))} {place} time="{seconds:.3f}"'
+        name = quoteattr(_printable(loaded.scenario.why))
+        head = f'    <testcase classname={quoteattr(loaded.path)} name={name} {place} time="{seconds:.3f}"'
         if played.ok:
             lines.append(head + "/>")
             continue
@@ -184,8 +185,8 @@ def show(
 ) -> None:
     """Print a policy with every field.
 
-    Fields that nobody wrote stand there with their defaults. For a guard's file it is what really applies: its policy, its overrides and its checks, merged. Without a name the shipped policies
-    are listed.
+    Fields that nobody wrote stand there with their defaults. For a guard's file it is what really applies: its policy, its overrides
+    and its checks, merged. Without a name the shipped policies are listed.
 
     Example: deployguard policy show production
 
