@@ -54,9 +54,9 @@ GROUPS = {"policy": "policy", "ledger": "ledger", "local": "local"}
 
 def _commands() -> None:
     """Register every command. The modules import what is heavy inside their functions."""
-    from deployguard.cli import act, inspect, plan, run
+    from deployguard.cli import act, demo, inspect, plan, run
 
-    for module in (run, plan, inspect, act):
+    for module in (run, plan, inspect, act, demo):
         module.register(app)
     for name, module_name in GROUPS.items():
         if not importlib.util.find_spec(f"deployguard.cli.{module_name}"):
