@@ -37,6 +37,7 @@ class Client(asyncio.BufferedProtocol):
         self._url = b""
         self._headers: Headers = []
         self._in_head = False
+        self._began = False  # that head began in what was read last
         self._head_size = 0
         self._bare = 0  # bytes read since the last ones of a body
         self._replayed = False  # the head being parsed is not the user's but a plain copy of it
@@ -85,8 +86,8 @@ class Client(asyncio.BufferedProtocol):
         self._read(BUFFER[:nbytes])
 
     def _read(self, data: memoryview) -> None:
-        was_in_head = self._in_head
         self._bare += len(data)
+        self._began = False
         while len(data):
             assert self._parser is not None
             try:
@@ -99,7 +100,7 @@ class Client(asyncio.BufferedProtocol):
             except httptools.HttpParserError as error:
                 self._unreadable(error)
             break
-        self._limit(len(data), was_in_head)
+        self._limit(len(data))
         self._advance()
 
     def _keep_reading(self, rest: memoryview) -> bool:
@@ -118,7 +119,7 @@ class Client(asyncio.BufferedProtocol):
         self._parser.feed_data(b"POST / HTTP/1.1\r\nHost: x\r\n" + exchange.request.framing + b"\r\n")
         return True
 
-    def _limit(self, size: int, was_in_head: bool) -> None:
+    def _limit(self, size: int) -> None:
         """A head, or what stands between the chunks of a body, that goes on for too long is refused before it has been read."""
         if self._deaf:
             return
@@ -126,7 +127,7 @@ class Client(asyncio.BufferedProtocol):
             if self._bare > LIMIT and self._receiving is not None and not self._receiving.complete:
                 self._reject(Refusal(400, "the chunks of the request's body have too much around them"))
             return
-        if was_in_head:
+        if not self._began:
             self._head_size += size
             if self._head_size > LIMIT:
                 self._in_head = False
@@ -165,7 +166,7 @@ class Client(asyncio.BufferedProtocol):
         if not self._replayed:
             self._url = b""
             self._headers = []
-            self._in_head = True
+            self._in_head = self._began = True
             self._head_size = 0
 
     def on_url(self, url: bytes) -> None:
@@ -259,7 +260,7 @@ class Client(asyncio.BufferedProtocol):
         if not keep or not exchange.complete:
             self._end()
             return
-        if self._offered:
+        if self._offered and exchange is self._receiving:
             # The offer was declined: HTTP goes on.
             self._offered, tail, self._tail = False, self._tail, b""
             self._parser = httptools.HttpRequestParser(self)
