@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -81,8 +81,9 @@ def fold(
         history=history,
     )
     if CANDIDATE not in moved:
-        d = moved.get(STABLE, ZERO)
-        return msgspec.structs.replace(after, history=_plus(history, d), through=min(at.values()))
+        # Before the exposure: what stable does now is history for the bets, and tells whether the limit was broken before.
+        limit = _limits(evidence, moved, rules, max(seconds, 0.0)) if rules.limit is not None else {}
+        return msgspec.structs.replace(after, history=_plus(history, moved[STABLE]), limit=limit)
     return _count(after, moved, rules, max(seconds, 0.0), now, changed=changed)
 
 
@@ -140,8 +141,13 @@ def _limits(evidence: CheckEvidence, moved: Mapping[str, Counter], rules: Counts
     assert rules.limit is not None
     return {
         **evidence.limit,
-        **{arm: _against(evidence.limit.get(arm), d, rules.limit, rules, seconds) for arm, d in moved.items()},
+        **{arm: _against(evidence.limit.get(arm), d, rules.limit, _plain(rules, arm), seconds) for arm, d in moved.items()},
     }
+
+
+def _plain(rules: CountsRules, arm: str) -> CountsRules:
+    """The rules for an arm: stable's evidence only ever exonerates, so nothing slows it down."""
+    return rules if arm == CANDIDATE else replace(rules, cap=None, dispersion=1.0)
 
 
 def _floor(evidence: CheckEvidence, mine: Counter, rules: CountsRules, seconds: float) -> Process | None:

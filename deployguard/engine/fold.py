@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from deployguard.analysis import counts, journeys
+from deployguard.engine import health
 from deployguard.engine.needs import JUDGED, needs
 from deployguard.engine.rules import counts_rules
 from deployguard.model.action import Observation
@@ -41,6 +42,7 @@ def folded(policy: Policy, rollout: Rollout, seen: Observation, view: TargetView
             evidence[check.name] = counts.fold(before, answers, paths, counts_rules(policy, check), rollout.started, now)
     exposed = len(view.running(rollout.candidate)) if rollout.kind == "candidate" else 0
     judged = isinstance(rollout.phase, JUDGED)
+    doomed = health.stable_doomed(view, rollout.candidate, rollout.exposed_since, policy.warmup) if judged else set()
     return msgspec.structs.replace(
         rollout,
         evidence=evidence,
@@ -48,6 +50,7 @@ def folded(policy: Policy, rollout: Rollout, seen: Observation, view: TargetView
         exposed_most=max(rollout.exposed_most, exposed),
         exposed_since=rollout.exposed_since or (now if exposed and judged else None),
         fence_seen=max(rollout.fence_seen, view.fence),
+        stable_doomed=tuple(sorted(doomed.union(rollout.stable_doomed))),
         served_before=rollout.served_before or view.served,
         served=view.served,
     )

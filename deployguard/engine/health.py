@@ -33,31 +33,35 @@ def _status(code: int) -> str:
     return f"signal {-code}" if code < 0 else f"code {code}"
 
 
-def condemned(
-    view: TargetView, candidate: Version, since: dt.datetime | None, warmup: dt.timedelta, *, most: bool = False
-) -> Finding | None:
-    """The finding that condemns the candidate because an instance of it is doomed; None when none is, or stable's are too.
+def way(instance: Instance) -> str:
+    """How a doomed instance is doomed, in one word: `refused` or `exit`."""
+    return "refused" if instance.refused else "exit"
 
+
+def stable_doomed(view: TargetView, candidate: Version, since: dt.datetime | None, warmup: dt.timedelta) -> set[str]:
+    """The ways in which instances that are not the candidate's became doomed at or after `since`."""
+    if since is None:
+        return set()
+    others = (i for i in view.instances if i.assigned != candidate and doom(i, warmup))
+    return {way(i) for i in others if i.refused or (i.exit is not None and i.exit.at >= since)}
+
+
+def condemned(
+    view: TargetView, candidate: Version, excused: tuple[str, ...], warmup: dt.timedelta, *, most: bool = False
+) -> Finding | None:
+    """The finding that condemns the candidate because an instance of it is doomed; None when none is.
+
+    `excused` are the ways in which stable instances have become doomed too since the exposure began: the cause is elsewhere.
     With `most`, more than half of all instances must be doomed: in the long watch a single one is no reason to turn a fleet.
     """
     mine = [(i, doom(i, warmup)) for i in view.instances if i.assigned == candidate]
-    doomed = [(i, why) for i, why in mine if why]
+    doomed = [(i, why) for i, why in mine if why and way(i) not in excused]
     if not doomed or (most and len(doomed) * 2 <= view.wanted):
-        return None
-    if since is not None and any(
-        _became_doomed(i, since, warmup, refused=bool(doomed[0][0].refused)) for i in view.instances if i.assigned != candidate
-    ):
         return None
     instance, why = doomed[0]
     tail = instance.exit.tail if instance.exit else ()
     logged = f"; it logged: {tail[-1][:160]}" if tail else ""
     return Finding("health", "fail", "doomed", f"health: instance {instance.id} {why}{logged}", limit="no doomed instance")
-
-
-def _became_doomed(instance: Instance, since: dt.datetime, warmup: dt.timedelta, *, refused: bool) -> bool:
-    if refused:
-        return bool(instance.refused)
-    return instance.exit is not None and instance.exit.at >= since and bool(doom(instance, warmup))
 
 
 def late(view: TargetView, candidate: Version) -> Finding | None:

@@ -115,7 +115,7 @@ def _verdict(policy: Policy, rollout: Rollout, stages: tuple[PlannedStage, ...],
         patience=patience,
         soaked=soaked,
         alpha=policy.alpha,
-        doomed=health.condemned(view, rollout.candidate, rollout.exposed_since, policy.warmup, most=watching),
+        doomed=health.condemned(view, rollout.candidate, rollout.stable_doomed, policy.warmup, most=watching),
     )
     return judge(cases(policy, rollout), bench)
 

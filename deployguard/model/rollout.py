@@ -168,6 +168,7 @@ class Rollout(Frozen, frozen=True):
     `first_seq` is its first fence, `fence_seen` the highest that the target was ever seen to carry for it.
     `updated` is the last instant at which the target was seen; a gap between two of them has not been watched.
     `exposed_most` is the largest number of instances of `wanted` that ever ran the candidate.
+    `stable_doomed` are the ways (exit, refused) in which stable instances became doomed since the exposure began.
     `outbox` are entries not yet known to be in the ledger and announced; `written` counts all of them.
     """
 
@@ -192,6 +193,7 @@ class Rollout(Frozen, frozen=True):
     fence_seen: int = 0
     evidence: dict[str, CheckEvidence] = {}
     findings: tuple[Finding, ...] = ()
+    stable_doomed: tuple[str, ...] = ()
     latched: Latched | None = None
     decided: dt.datetime | None = None
     restored: dt.datetime | None = None
