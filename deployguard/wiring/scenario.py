@@ -13,6 +13,7 @@ from typing import Any, cast
 from deployguard.driver.tick import Driver
 from deployguard.driver.world import World
 from deployguard.engine import begin
+from deployguard.errors import FileError
 from deployguard.files.read import STDIN
 from deployguard.files.scenario_file import LoadedScenario
 from deployguard.files.series import expand
@@ -94,9 +95,11 @@ def _missed(loaded: LoadedScenario, lines: list[Line], found: list[int | None]) 
 
 def line_of(loaded: LoadedScenario, place: Place) -> int:
     """The line of a place in the scenario; the scenario's own line when the file cannot be read a second time."""
-    if loaded.path == STDIN:
-        return loaded.line
-    for document in read_yaml(loaded.path):
+    try:
+        documents = [] if loaded.path == STDIN else read_yaml(loaded.path)
+    except FileError:
+        documents = []
+    for document in documents:
         tests = document.data.get("tests") if isinstance(document.data, dict) else None
         starts: list[Place] = [("tests", n) for n in range(len(tests))] if isinstance(tests, list) else [()]
         for start in starts:

@@ -16,6 +16,7 @@ from deployguard.files.scenario_file import load_scenarios
 from deployguard.model.rollout import Entry
 from deployguard.stores.file import FileStore
 from deployguard.wiring.scenario import play
+from deployguard.wiring.transcript import Line, difference, matches, nearest
 
 ROOT = Path(__file__).parents[2]
 GUARD = """
@@ -154,6 +155,47 @@ def test_an_event_that_hits_nothing_is_a_problem(tmp_path: Path) -> None:
     assert (problem.line, problem.text) == (13, "`crash: 1` found 0 instances to crash at 0s")
 
 
+FROZEN = """why: The first ten seconds are frozen
+policy: fast
+override:
+  gates: {freeze: [{from: "2026-01-01T00:00:00Z", until: "2026-01-01T00:00:10Z"}]}
+checks: [{name: errors, source: balancer}]
+series:
+  errors:
+    stable: {total: "45x60"}
+    candidate: {total: "5x60", bad: "5x9 0x50"}
+until: 30s
+expect: [10s advancing stage 1/3, 11s analyzing]
+"""
+
+
+def test_nothing_counts_before_the_first_candidate_instance(tmp_path: Path) -> None:
+    """The series runs from the start, but what it says of an arm that is not there yet was served by nobody."""
+    (loaded,) = load_scenarios(write(tmp_path, "a.test.yaml", FROZEN))
+    played = play(loaded)
+    assert played.ok, played.explained()
+    assert "candidate 0% (0 of 105)" in played.findings
+
+
+def test_lines_are_matched_in_order_and_within_the_tolerance() -> None:
+    """A line that came is used once, and one that came too late or in the wrong order is not taken."""
+    second = dt.timedelta(seconds=1)
+    lines = [Line(n * second, text) for n, text in enumerate(["advancing stage 1", "analyzing stage 1", "advancing stage 1", "watching"])]
+    expected = [(0 * second, "advancing"), (2 * second, "advancing"), (1 * second, "analyzing"), (9 * second, "watching")]
+    found = matches(expected, lines, second)
+    assert found == [0, 2, None, None]
+    shown = difference(expected, lines, found)
+    assert shown == [
+        "  0s  advancing stage 1",
+        "+ 1s  analyzing stage 1",
+        "  2s  advancing stage 1",
+        "- 1s  analyzing",
+        "+ 3s  watching",
+        "- 9s  watching",
+    ]
+    assert nearest(9 * second, "watching", lines, found) == "it came at 3s"
+
+
 def test_a_play_ends_although_nothing_does(tmp_path: Path) -> None:
     """When the series are over the policy's longest deadline is waited for, and no longer."""
     text = (
@@ -168,13 +210,13 @@ def test_a_play_ends_although_nothing_does(tmp_path: Path) -> None:
     assert "1m2s holding (blind) errors is silent" in played.transcript[2]
 
 
-@pytest.mark.parametrize("name", ["config", "fast", "low-traffic", "production"])
-def test_a_shipped_policy_is_shown_by_its_name(name: str) -> None:
+def test_shipped_policies_are_shown_by_their_names(tmp_path: Path) -> None:
     """With every field, in a form that loads back."""
-    done = run("policy", "show", name)
-    assert done.returncode == 0
-    assert yaml.safe_load(done.stdout)["metadata"]["name"] == name
-    assert run("policy", "validate", "-", given=done.stdout).stdout == f"-: ok (GuardPolicy {name})\n"
+    paths = []
+    for name in ("config", "fast", "low-traffic", "production"):
+        paths.append(write(tmp_path, f"{name}.yaml", run("policy", "show", name).stdout))
+        assert yaml.safe_load(paths[-1].read_text())["metadata"]["name"] == name
+    assert run("policy", "validate", *paths).stdout == "".join(f"{path}: ok (GuardPolicy {path.stem})\n" for path in paths)
 
 
 def test_a_guard_shows_what_really_applies(tmp_path: Path) -> None:
