@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from pathlib import Path
 
 import typer
 
 from deployguard import clock
+from deployguard.cli import opening
 from deployguard.cli.act import named
 from deployguard.cli.progress import progress
 from deployguard.cli.session import Session, Terms, whoami
-from deployguard.engine import begin, claims
-from deployguard.engine.begin import Wish
+from deployguard.engine import begin
 from deployguard.errors import UserError
 from deployguard.model.document import Document
 from deployguard.model.rollout import Verifying, Watching
+from deployguard.model.target import TargetView
 from deployguard.model.version import Version
 from deployguard.stores.file import FileStore
 from deployguard.wiring.guard import Rig, resumed
@@ -51,51 +53,38 @@ def _chosen(document: Document, to: str | None, generation: int) -> Version:
 
 def returned(root: Path, guard: str, to: str | None, generation: int, reason: str) -> int:
     """Go back from what is stable now to an older stable version; the exit code."""
-    store = FileStore(root, guard)
-    document, revision = store.load()
-    version = _chosen(document, to, generation)
-    equipment = resumed(root, document)
-    try:
-        wish = _wish(document, version, "")
+
+    def back(document: Document, equipment: Rig, view: TargetView) -> Document:
+        version = _chosen(document, to, generation)
         text = f"{whoami()} went back to {document.name(version)}" + (f": {reason}" if reason else "")
-        view = equipment.client.observe()
-        new = begin.returned(equipment.world.policy, document, view, wish, version, text, clock.now())
-        _saved(equipment, document, new, revision)
-    except BaseException:
-        equipment.close()
-        raise
-    return _driven(equipment, asked=True)
+        wish = opening.like_the_last(document, version)
+        return begin.returned(equipment.world.policy, document, view, wish, version, text, clock.now())
+
+    return _driven(_opened(root, guard, back), asked=True)
 
 
 def retried(root: Path, guard: str, override: str) -> int:
     """Roll the last candidate out again; the exit code."""
-    store = FileStore(root, guard)
-    document, revision = store.load()
-    rollout = document.rollout
-    assert rollout is not None
+
+    def again(document: Document, _: Rig, view: TargetView) -> Document:
+        why = f"{whoami()}: {override}" if override else ""
+        wish = opening.like_the_last(document, opening.last_rollout(document).candidate, why)
+        return begin.begun(document, view, wish, clock.now())
+
+    return _driven(_opened(root, guard, again), asked=False)
+
+
+def _opened(root: Path, guard: str, build: Callable[[Document, Rig, TargetView], Document]) -> Rig:
+    """The equipment that drives the new rollout which `build` makes of the saved document."""
+    document, revision = FileStore(root, guard).load()
     equipment = resumed(root, document)
     try:
-        wish = _wish(document, rollout.candidate, f"{whoami()}: {override}" if override else "")
-        new = begin.begun(document, equipment.client.observe(), wish, clock.now())
-        _saved(equipment, document, new, revision)
+        view = equipment.client.observe()
+        opening.save(equipment, document, build(document, equipment, view), view, revision)
     except BaseException:
         equipment.close()
         raise
-    return _driven(equipment, asked=False)
-
-
-def _wish(document: Document, version: Version, override: str) -> Wish:
-    old, now = document.rollout, clock.now()
-    assert old is not None
-    return Wish(f"r-{now:%Y%m%d-%H%M%S}-{version.short[:6]}", old.guard, old.target, version, old.spec, override, old.announce)
-
-
-def _saved(equipment: Rig, old: Document, new: Document, revision: str) -> None:
-    """The new rollout is saved, after what the old one had still to tell the ledger."""
-    closing = begin.closed(old, equipment.client.observe(), clock.now()).rollout
-    if closing is not None:
-        equipment.store.append(closing.outbox)
-    equipment.store.save(claims.claimed(new, equipment.world.me, clock.now()), revision)
+    return equipment
 
 
 def _driven(equipment: Rig, *, asked: bool) -> int:

@@ -120,8 +120,8 @@ def status(name: NameArgument = None, output: OutputOption = "text", state: Stat
     typer.echo("INSTANCE  VERSION     READY  EXITS  ADDRESS                SINCE")
     for row in rows:
         typer.echo(
-            f"{row['instance']:<8}  {row['version']:<10}  {'yes' if row['ready'] else 'no':<5}  {row['exits']:<5}  {row['address'] or '-':<21}  "
-            f"{row['since'] or '-'}" + (f"  {row['trouble']}" if row["trouble"] else "")
+            f"{row['instance']:<8}  {row['version']:<10}  {'yes' if row['ready'] else 'no':<5}  {row['exits']:<5}  "
+            f"{row['address'] or '-':<21}  {row['since'] or '-'}" + (f"  {row['trouble']}" if row["trouble"] else "")
         )
     typer.echo("served at " + ", ".join(f"{arm} {view.listeners[arm]}" for arm in ("all", "stable", "candidate") if arm in view.listeners))
 

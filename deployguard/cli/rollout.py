@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from deployguard import clock
+from deployguard.cli import opening
 from deployguard.cli.progress import progress
 from deployguard.cli.run import names_of, report_of
 from deployguard.cli.session import Session, Terms, whoami
@@ -22,7 +23,7 @@ from deployguard.errors import RefusedError, StaleView, UserError, WorldError
 from deployguard.files.guard_file import Resolved, load_bundle, resolve
 from deployguard.files.write import plain
 from deployguard.model.document import Document
-from deployguard.model.rollout import RolledBack
+from deployguard.model.rollout import RolledBack, Verifying
 from deployguard.model.target import TargetView
 from deployguard.model.version import Version
 from deployguard.report.view import bare_report, unchanged_report
@@ -100,7 +101,7 @@ def _begin(plan: Plan, equipment: Rig, resolved: Resolved, change: Change) -> Do
         return unchanged_report(document, now=now)
     named = msgspec.structs.replace(document, names=names_of(document, change.release, change.config, change.name, digests))
     wish = Wish(
-        id=f"r-{now:%Y%m%d-%H%M%S}-{candidate.short[:6]}",
+        id=opening.rollout_id(candidate, now),
         guard=document.guard,
         target=resolved.guard.spec.target.name,
         candidate=candidate,
@@ -109,19 +110,11 @@ def _begin(plan: Plan, equipment: Rig, resolved: Resolved, change: Change) -> Do
         announce=tuple(plain(sink) for sink in resolved.guard.spec.announce),
     )
     while True:
-        new = begin.begun(named, view, wish, now)
-        # What the old rollout had still to tell the ledger goes there before the new one takes its place.
-        closing = begin.closed(named, view, now).rollout
-        if closing is not None:
-            equipment.store.append(closing.outbox)
-            equipment.announcer.offer(e for e in closing.outbox if e.n > closing.announced)
         try:
-            equipment.store.save(claims.claimed(new, equipment.world.me, now), revision)
+            return opening.save(equipment, named, begin.begun(named, view, wish, now), view, revision)
         except StaleView:
             document, revision = _free(plan, equipment.store)
             named = msgspec.structs.replace(document, names=named.names)
-            continue
-        return new
 
 
 def _runs_everywhere(view: TargetView, version: Version) -> bool:
@@ -170,7 +163,7 @@ def resumed(plan: Plan, guard: str) -> dict[str, Any]:
     try:
         rollout = document.rollout
         assert rollout is not None
-        if isinstance(rollout.phase, RolledBack) and rollout.phase.why == "lease":
+        if _left_after_lease(document):
             document = _again(equipment, document, revision)
     except BaseException:
         equipment.close()
@@ -178,18 +171,20 @@ def resumed(plan: Plan, guard: str) -> dict[str, Any]:
     return _driven(plan, equipment, document)
 
 
+def _left_after_lease(document: Document) -> bool:
+    """Whether the rollout went back because its lease ran out, and its last driver left it there: nobody watches for a relapse."""
+    phase = document.rollout.phase if document.rollout is not None else None
+    if isinstance(phase, Verifying):
+        # A claim that is still there belongs to a driver that was killed: this one ends what that one had begun.
+        return phase.why == "lease" and document.claim is None
+    return isinstance(phase, RolledBack) and phase.why == "lease"
+
+
 def _again(equipment: Rig, document: Document, revision: str) -> Document:
     """A new rollout of the same candidate, saved in Waiting."""
-    old = document.rollout
-    assert old is not None
-    now = clock.now()
-    wish = Wish(
-        f"r-{now:%Y%m%d-%H%M%S}-{old.candidate.short[:6]}", old.guard, old.target, old.candidate, old.spec, old.override, old.announce
-    )
-    new = begin.begun(document, equipment.client.observe(), wish, now)
-    equipment.store.append(old.outbox)
-    equipment.store.save(claims.claimed(new, equipment.world.me, now), revision)
-    return new
+    view = equipment.client.observe()
+    wish = opening.like_the_last(document, opening.last_rollout(document).candidate)
+    return opening.save(equipment, document, begin.begun(document, view, wish, clock.now()), view, revision)
 
 
 def _driven(plan: Plan, equipment: Rig, document: Document) -> dict[str, Any]:

@@ -209,22 +209,21 @@ def _holding(scene: Scene, rollout: Rollout, phase: Holding) -> Rollout:
     sees = scene.verdict.word in ("pass", "undecided") or scene.verdict.reason == "too_few_samples"
     match phase.why:
         case "blind" | "both_bad":
-            if not sees or scene.silence:
-                return rollout
+            return _seeing_again(scene, rollout, phase) if sees and not scene.silence else rollout
         case "samples":
-            if scene.verdict.word == "pass":
-                return _passed(scene, rollout, phase.stage)
-            return rollout
-        case "paused":
-            return rollout  # `resume` ends it
-        case "drift":
-            return rollout  # so does this
+            return _passed(scene, rollout, phase.stage) if scene.verdict.word == "pass" else rollout
         case "approval" | "freeze":
-            if not sees or not _gates_open(scene, rollout, phase.stage):
-                return rollout
-            return _passed(scene, rollout, phase.stage)
+            return _passed(scene, rollout, phase.stage) if sees and _gates_open(scene, rollout, phase.stage) else rollout
+        case "paused" | "drift":
+            return rollout  # a person's `resume` ends these
         case _:
             assert_never(phase.why)
+
+
+def _seeing_again(scene: Scene, rollout: Rollout, phase: Holding) -> Rollout:
+    """Every required signal is back: the stage is watched anew, once what runs is what it wants."""
+    if scene.view is None:
+        return rollout
     if not health.settled(scene.view, rollout.candidate, scene.stages[phase.stage].count):
         return _to_stage(scene, rollout, phase.stage, "again after the hold")
     if scene.view.fence != rollout.seq:

@@ -1,0 +1,47 @@
+"""Saving a new rollout in place of the one that ended: the old one's last words reach the ledger first."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from deployguard import clock
+from deployguard.engine import begin, claims
+from deployguard.engine.begin import Wish
+from deployguard.errors import UserError
+from deployguard.model.document import Document
+from deployguard.model.rollout import Rollout
+from deployguard.model.target import TargetView
+from deployguard.model.version import Version
+from deployguard.wiring.guard import Rig
+
+
+def rollout_id(candidate: Version, now: dt.datetime) -> str:
+    """An id that sorts by time and names the candidate: `r-20260101-120000-1b27eb`."""
+    return f"r-{now:%Y%m%d-%H%M%S}-{candidate.short[:6]}"
+
+
+def last_rollout(document: Document) -> Rollout:
+    """The document's rollout. Raises `UserError` when there has been none."""
+    if document.rollout is None:
+        raise UserError(f"the guard `{document.guard}` has no rollout", hint="begin one with `deployguard run -f guard.yaml --release DIR`")
+    return document.rollout
+
+
+def like_the_last(document: Document, version: Version, override: str = "") -> Wish:
+    """A wish for `version` under the policy and the sinks of the document's last rollout."""
+    old = last_rollout(document)
+    return Wish(rollout_id(version, clock.now()), old.guard, old.target, version, old.spec, override, old.announce)
+
+
+def save(equipment: Rig, old: Document, new: Document, view: TargetView, revision: str) -> Document:
+    """`new` is saved and driven by this process; what the old rollout had still to tell is in the ledger and with the sinks.
+
+    Raises `StaleView` when somebody saved in between.
+    """
+    closing = begin.closed(old, view, clock.now()).rollout
+    if closing is not None:
+        equipment.store.append(closing.outbox)
+        equipment.announcer.offer(entry for entry in closing.outbox if entry.n > closing.announced)
+    claimed = claims.claimed(new, equipment.world.me, clock.now())
+    equipment.store.save(claimed, revision)
+    return claimed
