@@ -164,7 +164,8 @@ class Rollout(Frozen, frozen=True):
     """The rollout. `seq` is its present fence: it grows whenever what the target shall do changes.
 
     `kind` `return` goes back to a named version without a candidate. `spec` is the resolved policy as JSON and `announce` the
-    sinks, so that any driver can go on with the saved state alone. `adopted`: the version to go back to was found running and has not been seen healthy.
+    sinks, so that any driver can go on with the saved state alone. `adopted`: the version to go back to was found running and
+    has not been seen healthy.
     `first_seq` is its first fence, `fence_seen` the highest that the target was ever seen to carry for it.
     `updated` is the last instant at which the target was seen; a gap between two of them has not been watched.
     `exposed_most` is the largest number of instances of `wanted` that ever ran the candidate.
