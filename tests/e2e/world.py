@@ -270,6 +270,20 @@ class World:
         """The fleet's supervisor."""
         return psutil.Process(self.client.ping())
 
+    def kill(self, instance: str) -> None:
+        """Kill the process of an instance, as a crash would."""
+        address = next(i.address for i in self.view().instances if i.id == instance)
+        self.process_at(address).kill()
+
+    def process_at(self, address: str) -> psutil.Process:
+        """The process of the fleet that listens on an address."""
+        port = int(address.rpartition(":")[2])
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                if any(c.status == psutil.CONN_LISTEN and c.laddr.port == port for c in process.net_connections("tcp")):
+                    return process
+        raise AssertionError(f"nobody of the fleet listens on {address}")
+
     # The guard.
 
     def guard(self, *checks: dict[str, Any], policy: dict[str, Any] | str = QUICK, name: str = "shop", **over: Any) -> Path:
