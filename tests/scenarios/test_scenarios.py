@@ -11,23 +11,14 @@ from deployguard.files.shipped import shipped_folder, shipped_names
 from deployguard.wiring.scenario import play
 
 HERE = Path(__file__).parent
-KNOWN = {
-    "limit-both": "the limit's cap per poll lets the smaller arm cross first, so a fault of both arms is blamed on the candidate",
-    "limit-both-before": "the limit does not count what stable served before the exposure, so a fault that was there before is blamed",
-    "stable-crashes-too": "an excused crash is held against the candidate once the stable instance that excused it has been replaced",
-}
-"""What the engine does not do yet, and should; each fails loudly as soon as it does."""
 
 
 def stories() -> list[object]:
     """Every scenario of this folder."""
-    found: list[object] = []
-    for path in sorted(HERE.glob("*.yaml")):
-        marks = [pytest.mark.xfail(reason=KNOWN[path.stem], strict=True)] if path.stem in KNOWN else []
-        found += [
-            pytest.param(loaded, id=f"{path.stem}-{n}" if n else path.stem, marks=marks) for n, loaded in enumerate(load_scenarios(path))
-        ]
-    return found
+    paths = sorted(HERE.glob("*.yaml"))
+    return [
+        pytest.param(loaded, id=f"{path.stem}-{n}" if n else path.stem) for path in paths for n, loaded in enumerate(load_scenarios(path))
+    ]
 
 
 def shipped() -> list[object]:
