@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deployguard.cli.options import output_format
+from deployguard.errors import DeployguardError
 
 if TYPE_CHECKING:
     from deployguard.cli.demos.ending import Played
@@ -86,9 +88,11 @@ def _to_the_end(stage: Stage, results: Path, output: str) -> int:
     except Interrupted:
         stage.shown.say("interrupted: ending the users, the guard and the fleet")
     except BaseException:
-        stage.keep_logs()
-        ending.write_document({"incident": stage.incident.name, "error": "the demo did not come to its end"}, stage.results)
-        ending.keep(stage.results, results)
+        with contextlib.suppress(OSError, DeployguardError):
+            stage.keep_logs()
+            ending.write_document({"incident": stage.incident.name, "error": "the demo did not come to its end"}, stage.results)
+            ending.keep(stage.results, results)
+            stage.shown.say(f"what there is, logs included, is in {results}")
         raise
     finally:
         gone = stage.close()

@@ -23,12 +23,12 @@ from deployguard.model.target import TargetView
 from deployguard.model.version import Version
 from deployguard.stores.ledger import verify
 
-WINDOW_S = 15.0
+WINDOW_S = 12.0
 """Seconds for which the users of both acts are counted, from the first instance on the bad version on."""
-STAY_S = 8
+STAY_S = 5
 """Seconds of relapse watch that still fit into the window of the guarded act."""
 STEP_S = 0.25
-LOOK_AFTER_S = 8.0
+LOOK_AFTER_S = 7.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def unguarded(stage: Stage) -> Unguarded:
     while (since := clock.monotonic() - started) < WINDOW_S:
         users.check()
         view = stage.client.observe()
-        exposed = max(exposed, len(view.running(bad)))
+        exposed = max(exposed, sum(i.loaded == bad for i in view.instances))
         if stage.incident.looks_green and inside is None and since > LOOK_AFTER_S:
             inside = look(view, view.listeners["all"])
             stage.shown.say(f"   from inside: {inside_words(inside, view.wanted)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 import subprocess
@@ -182,7 +183,8 @@ class Stage:
 
         def asked(number: int, _frame: FrameType | None) -> None:
             if self._ask.is_set() or self._closing:
-                self.shown.say(f"{signal.Signals(number).name}: already ending, a moment please")
+                # Not through the buffered stream: the signal may have come in the middle of a write to it.
+                os.write(2, f"\n{signal.Signals(number).name}: already ending, a moment please\n".encode())
             self._ask.set()
 
         old = {number: signal.signal(number, asked) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
@@ -191,11 +193,6 @@ class Stage:
         finally:
             for number, handler in old.items():
                 signal.signal(number, handler)
-
-    @property
-    def asked(self) -> bool:
-        """Whether somebody asked the demo to end."""
-        return self._ask.is_set()
 
     def close(self) -> bool:
         """Nothing that the demo started runs, and its directory is gone; False, with what to do, where that could not be had."""
