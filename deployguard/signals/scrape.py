@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import datetime as dt
+import itertools
 import math
 import threading
 from collections.abc import Iterable
@@ -19,6 +20,8 @@ from deployguard.signals.exposition import Memo, Sample, Series, openmetrics, pa
 from deployguard.signals.fetch import Failure, Fetcher, Page
 
 _ACCEPTED_LIMIT = 50_000
+Samples = dict[str, list[Sample]]
+"""What a page shows, by metric name."""
 
 
 class ScrapePool:
@@ -32,7 +35,7 @@ class ScrapePool:
         self._names: dict[str, set[str]] = {}
         self._tick: dt.datetime | None = None
         self._asked: dict[str, str] = {}
-        self._got: dict[str, list[Sample] | Failure] = {}
+        self._got: dict[str, Samples | Failure] = {}
 
     def want(self, path: str, names: Iterable[str]) -> None:
         """From now on the metrics `names` are read from the pages at `path`."""
@@ -40,8 +43,8 @@ class ScrapePool:
             self._names.setdefault(path, set()).update(names)
             self._tick = None
 
-    def pages(self, path: str, instances: tuple[Instance, ...], now: dt.datetime) -> dict[str, list[Sample] | Failure]:
-        """By uid, the samples that `instances` show at the tick `now`. A second call within the tick asks nobody again."""
+    def pages(self, path: str, instances: tuple[Instance, ...], now: dt.datetime) -> dict[str, Samples | Failure]:
+        """By uid, what `instances` show at the tick `now`. A second call within the tick asks nobody again."""
         urls = {one.uid: _url(one.address, path) for one in instances}
         with self._lock:
             if self._tick != now:
@@ -63,13 +66,13 @@ class ScrapePool:
             for url, page in self._fetcher.fetch(urls).items():
                 self._got[url] = self._parsed(page, urls[url])
 
-    def _parsed(self, page: Page | Failure, path: str) -> list[Sample] | Failure:
+    def _parsed(self, page: Page | Failure, path: str) -> Samples | Failure:
         if isinstance(page, Failure):
             return page
         if openmetrics(page.content_type) and not page.body.rstrip(b"\r\n").endswith(b"# EOF"):
             return Failure("error", "the OpenMetrics page does not end with `# EOF`: it is cut off")
         try:
-            return parse_page(page.body, self._names.get(path, ()), self._memo)
+            return {name: parse_page(page.body, (name,), self._memo) for name in self._names.get(path, ())}
         except ValueError as error:
             return Failure("error", str(error))
 
@@ -80,8 +83,9 @@ class ScrapeSource:
     def __init__(self, check: ScrapeCheck, pool: ScrapePool) -> None:
         self._check, self._pool = check, pool
         self._total, self._bad = parse_selector(check.total), parse_selector(check.bad)
+        self._names = tuple(dict.fromkeys((self._total.name, self._bad.name)))
         self._accepted: dict[Series, tuple[bool, bool]] = {}
-        pool.want(check.path, (self._total.name, self._bad.name))
+        pool.want(check.path, self._names)
 
     def read(self, arm: Arm, instances: tuple[Instance, ...], through: dt.datetime | None, now: dt.datetime) -> Answer:  # noqa: ARG002
         """Cumulative counts of the arm's instances at `now`, or why there are too few of them to speak for the arm."""
@@ -101,12 +105,13 @@ class ScrapeSource:
         """Close the connections of the pool; another source that still reads opens new ones."""
         self._pool.close()
 
-    def _count(self, page: list[Sample] | Failure) -> Counter | Failure:
+    def _count(self, page: Samples | Failure) -> Counter | Failure:
         if isinstance(page, Failure):
             return page
         total = bad = 0.0
         matched = False
-        for sample in page:
+        # Only this check's own names: the page holds those of all checks.
+        for sample in itertools.chain.from_iterable(page.get(name, ()) for name in self._names):
             in_total, in_bad = self._accepts(sample.series)
             if not (in_total or in_bad):
                 continue
