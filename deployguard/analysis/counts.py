@@ -56,35 +56,45 @@ class CountsRules:
 
 
 def fold(
-    evidence: CheckEvidence, answers: Mapping[str, Answer], arms: tuple[str, ...], rules: CountsRules, began: dt.datetime, now: dt.datetime
+    evidence: CheckEvidence,
+    answers: Mapping[str, Answer],
+    arms: tuple[str, ...],
+    rules: CountsRules,
+    began: dt.datetime,
+    now: dt.datetime,
 ) -> CheckEvidence:
-    """The evidence after one poll of `arms`. Both arms are counted over the same interval, or neither is."""
+    """The evidence after one poll of `arms`.
+
+    Each arm that answered is counted; the two are compared only over the same interval, so the comparison waits for the one
+    that is missing. An absolute limit does not wait: it needs no control.
+    """
     gaps, readings = _gaps(evidence, answers, arms, now)
-    if len(readings) < len(arms):
-        return msgspec.structs.replace(evidence, gaps=gaps)
     deltas = {arm: delta(evidence, arm, reading, began) for arm, reading in readings.items()}
     moved = {arm: d for arm, d in deltas.items() if d is not None}
-    if len(moved) < len(arms):
-        return evidence
+    if not moved:
+        return msgspec.structs.replace(evidence, gaps=gaps)
+    readings = {arm: readings[arm] for arm in moved}
     at = {arm: r.at if isinstance(r, Counters) else r.end for arm, r in readings.items()}
+    aligned = len(moved) == len(arms)
     seconds = (min(at.values()) - evidence.through).total_seconds() if evidence.through else rules.interval
     changed = CANDIDATE in readings and _crew(readings[CANDIDATE]) != set(evidence.last.get(CANDIDATE, {}))
     history = evidence.history
     if STABLE in readings and STABLE not in evidence.read_at:
         history = history_of(readings[STABLE])
+    kept = {} if aligned else evidence.last
     after = msgspec.structs.replace(
         evidence,
-        through=min(at.values()),
+        through=min(at.values()) if aligned else evidence.through,
         read_at={**evidence.read_at, **at},
-        last={arm: remembered(evidence, arm, reading) for arm, reading in readings.items()},
+        last={**kept, **{arm: remembered(evidence, arm, reading) for arm, reading in readings.items()}},
         gaps=gaps,
         history=history,
     )
-    if CANDIDATE not in moved:
+    if CANDIDATE not in arms:
         # Before the exposure: what stable does now is history for the bets, and tells whether the limit was broken before.
         limit = _limits(evidence, moved, rules, max(seconds, 0.0)) if rules.limit is not None else {}
         return msgspec.structs.replace(after, history=_plus(history, moved[STABLE]), limit=limit)
-    return _count(after, moved, rules, max(seconds, 0.0), now, changed=changed)
+    return _count(after, moved, rules, max(seconds, 0.0), now, changed=changed, aligned=aligned)
 
 
 def _gaps(
@@ -112,26 +122,37 @@ def _plus(a: Counter, b: Counter) -> Counter:
 
 
 def _count(
-    evidence: CheckEvidence, moved: Mapping[str, Counter], rules: CountsRules, seconds: float, now: dt.datetime, *, changed: bool
+    evidence: CheckEvidence,
+    moved: Mapping[str, Counter],
+    rules: CountsRules,
+    seconds: float,
+    now: dt.datetime,
+    *,
+    changed: bool,
+    aligned: bool,
 ) -> CheckEvidence:
-    """The evidence after the deltas of this poll have been played."""
-    past = _plus(evidence.history, evidence.counted.get(STABLE, ZERO))
+    """The evidence after the deltas of this poll have been counted, and played if both arms have been counted up to the same instant."""
+    mine, theirs = moved.get(CANDIDATE, ZERO), moved.get(STABLE, ZERO)
     pile = Block() if changed else evidence.pile
-    mine, theirs = moved[CANDIDATE], moved.get(STABLE, ZERO)
     pile = Block(pile.n1 + mine.total, pile.e1 + mine.bad, pile.n0 + theirs.total, pile.e0 + theirs.bad)
     piled = 1 if changed else evidence.piled + 1
+    counted = {**evidence.counted, **{arm: _plus(evidence.counted.get(arm, ZERO), d) for arm, d in moved.items()}}
     evidence = msgspec.structs.replace(
         evidence,
-        counted={**evidence.counted, **{arm: _plus(evidence.counted.get(arm, ZERO), d) for arm, d in moved.items()}},
+        counted=counted,
         first_bad=evidence.first_bad or (now if mine.bad > 0 else None),
         pile=pile,
         piled=piled,
         limit=_limits(evidence, moved, rules, seconds) if rules.limit is not None else {},
-        floor=_floor(evidence, mine, rules, seconds),
+        floor=_floor(evidence, mine, rules, seconds) if CANDIDATE in moved else evidence.floor,
     )
+    if not aligned:
+        return evidence
     if pile.n1 >= 1 and pile.n0 >= 1:
-        before = Counter(max(past.bad - (pile.e0 - theirs.bad), 0.5), max(past.total - (pile.n0 - theirs.total), 1.0))
-        return _played(evidence, pile, before, rules, seconds * piled)
+        # The bets know the past alone: what lies in this pile is taken out of it.
+        past = _plus(evidence.history, counted.get(STABLE, ZERO))
+        before = Counter(max(past.bad - pile.e0, 0.5), max(past.total - pile.n0, 1.0))
+        return _played(evidence, pile, before, rules, seconds)
     if piled >= MOST_PILED:
         return msgspec.structs.replace(evidence, pile=Block(), piled=0)
     return evidence

@@ -53,8 +53,7 @@ def counts_finding(case: CountsCase, verdict: VerdictWord, reason: str, *, inter
     """The finding of a counts check; with `interval`, the ratio's interval is computed, which costs milliseconds."""
     evidence, rules = case.evidence, case.rules
     mine, theirs = evidence.counted.get(CANDIDATE, ZERO), evidence.counted.get(STABLE, ZERO)
-    a, b = rate(mine), rate(theirs)
-    ratio = a / b if a is not None and b else None
+    ratio = _ratio(evidence)
     low = high = None
     if interval and evidence.segments:
         low, high = ratio_interval(evidence.segments, evidence.history, rules.alpha)
@@ -78,6 +77,12 @@ def counts_finding(case: CountsCase, verdict: VerdictWord, reason: str, *, inter
         needed=rules.parts / (rules.alpha * rules.weight),
         limit=limit,
     )
+
+
+def _ratio(evidence: CheckEvidence) -> float | None:
+    """The ratio of the rates over the requests that were compared; None without them, or while stable failed none of its own."""
+    n1, e1, n0, e0 = (sum(getattr(s, field) for s in evidence.segments) for field in ("n1", "e1", "n0", "e0"))
+    return (e1 / n1) / (e0 / n0) if n1 and e0 else None
 
 
 def _number(value: float | None) -> str:

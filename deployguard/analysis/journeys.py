@@ -61,6 +61,12 @@ def red(evidence: CheckEvidence, path: str) -> bool:
     return streak is not None and streak.red >= RED_WALKS
 
 
+def reddish(evidence: CheckEvidence, path: str) -> bool:
+    """Whether the last walk on `path` was red: enough to wait with a start, not enough to blame."""
+    streak = evidence.walks.get(path)
+    return streak is not None and streak.red > 0
+
+
 def green(evidence: CheckEvidence, path: str) -> bool:
     """Whether the last walk on `path` was green."""
     streak = evidence.walks.get(path)

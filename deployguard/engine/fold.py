@@ -30,9 +30,9 @@ def delivered(rollout: Rollout, seen: Observation) -> Rollout:
 
 def folded(policy: Policy, rollout: Rollout, seen: Observation, view: TargetView, now: dt.datetime) -> Rollout:
     """The rollout after the readings of this tick, each counted once, and after what the view shows."""
-    evidence = dict(rollout.evidence)
+    evidence, wanted = dict(rollout.evidence), needs(policy, rollout, view)
     for check in policy.checks:
-        paths = needs(policy, rollout, view).get(check.name)
+        paths = wanted.get(check.name)
         if not paths:
             continue
         before, answers = evidence.get(check.name, CheckEvidence()), seen.answers.get(check.name, {})
@@ -42,7 +42,7 @@ def folded(policy: Policy, rollout: Rollout, seen: Observation, view: TargetView
             evidence[check.name] = counts.fold(before, answers, paths, counts_rules(policy, check), rollout.started, now)
     exposed = len(view.running(rollout.candidate)) if rollout.kind == "candidate" else 0
     judged = isinstance(rollout.phase, JUDGED)
-    doomed = health.stable_doomed(view, rollout.candidate, rollout.exposed_since, policy.warmup) if judged else set()
+    doomed = health.stable_doomed(view, rollout.candidate, rollout.exposed_since, policy.warmup) if judged else {}
     return msgspec.structs.replace(
         rollout,
         evidence=evidence,
@@ -50,7 +50,7 @@ def folded(policy: Policy, rollout: Rollout, seen: Observation, view: TargetView
         exposed_most=max(rollout.exposed_most, exposed),
         exposed_since=rollout.exposed_since or (now if exposed and judged else None),
         fence_seen=max(rollout.fence_seen, view.fence),
-        stable_doomed=tuple(sorted(doomed.union(rollout.stable_doomed))),
+        stable_doomed={**rollout.stable_doomed, **doomed},
         served_before=rollout.served_before or view.served,
         served=view.served,
     )

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 
 from deployguard.model.evidence import Finding
 from deployguard.model.target import Instance, TargetView
 from deployguard.model.version import Version
+
+EXCUSE = dt.timedelta(seconds=60)
 
 
 def doom(instance: Instance, warmup: dt.timedelta) -> str:
@@ -38,24 +41,36 @@ def way(instance: Instance) -> str:
     return "refused" if instance.refused else "exit"
 
 
-def stable_doomed(view: TargetView, candidate: Version, since: dt.datetime | None, warmup: dt.timedelta) -> set[str]:
-    """The ways in which instances that are not the candidate's became doomed at or after `since`."""
-    if since is None:
-        return set()
-    others = (i for i in view.instances if i.assigned != candidate and doom(i, warmup))
-    return {way(i) for i in others if i.refused or (i.exit is not None and i.exit.at >= since)}
+def stable_doomed(view: TargetView, candidate: Version, since: dt.datetime | None, warmup: dt.timedelta) -> dict[str, dt.datetime]:
+    """When instances that are not the candidate's became doomed at or after `since`, the latest by way."""
+    found: dict[str, dt.datetime] = {}
+    for i in view.instances:
+        at = i.exit.at if i.exit is not None else since
+        if since is None or at is None or at < since or i.assigned == candidate or not doom(i, warmup):
+            continue
+        found[way(i)] = max(at, found.get(way(i), at))
+    return found
+
+
+def excused(instance: Instance, stable: Mapping[str, dt.datetime]) -> bool:
+    """Whether a stable instance became doomed in the same way at about the same time: then the cause is elsewhere.
+
+    An exit long after that is not excused by it: a fault of the environment strikes both within a minute.
+    """
+    at = stable.get(way(instance))
+    return at is not None and (instance.exit is None or abs(instance.exit.at - at) <= EXCUSE)
 
 
 def condemned(
-    view: TargetView, candidate: Version, excused: tuple[str, ...], warmup: dt.timedelta, *, most: bool = False
+    view: TargetView, candidate: Version, stable: Mapping[str, dt.datetime], warmup: dt.timedelta, *, most: bool = False
 ) -> Finding | None:
-    """The finding that condemns the candidate because an instance of it is doomed; None when none is.
+    """The finding that condemns the candidate because an instance of it is doomed; None when none is, or each is excused.
 
-    `excused` are the ways in which stable instances have become doomed too since the exposure began: the cause is elsewhere.
-    With `most`, more than half of all instances must be doomed: in the long watch a single one is no reason to turn a fleet.
+    `stable` says when stable instances became doomed too. With `most`, more than half of all instances must be doomed: in the long
+    watch a single one is no reason to turn a fleet.
     """
     mine = [(i, doom(i, warmup)) for i in view.instances if i.assigned == candidate]
-    doomed = [(i, why) for i, why in mine if why and way(i) not in excused]
+    doomed = [(i, why) for i, why in mine if why and not excused(i, stable)]
     if not doomed or (most and len(doomed) * 2 <= view.wanted):
         return None
     instance, why = doomed[0]

@@ -255,7 +255,12 @@ def _retreating(scene: Scene, rollout: Rollout, phase: Holding) -> Rollout | Non
 
 def _watching(scene: Scene, rollout: Rollout, phase: Watching) -> Rollout:
     if scene.now < phase.until:
-        return rollout
+        blind = scene.silence or (scene.verdict.text if scene.verdict.word == "blind" and scene.verdict.reason == "missing" else "")
+        if bool(blind) == bool(phase.blind):
+            return rollout
+        # Blind in the watch is told and moves nothing: the candidate is what serves everybody.
+        rollout = msgspec.structs.replace(rollout, phase=msgspec.structs.replace(phase, blind=blind))
+        return noted(rollout, "blind", f"blind while watching: {blind}" if blind else "watching with every signal again", scene.now)
     return entered(rollout, Promoted(), "the watch is over", scene.now, shifts=False)
 
 

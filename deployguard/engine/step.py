@@ -90,7 +90,7 @@ def _moved_on(
         silence=silence,
         unwatched=now - last_seen > policy.hold_after,
         journeys_healthy=any(journeys.green(c.evidence, CANDIDATE) and not c.evidence.gaps for c in heard),
-        journeys_red=next((c.name for c in heard if journeys.red(c.evidence, STABLE)), ""),
+        journeys_red=next((c.name for c in heard if journeys.reddish(c.evidence, STABLE)), ""),
         journeys_unheard=next((c.name for c in heard if c.required and STABLE not in c.evidence.walks), ""),
         now=now,
     )

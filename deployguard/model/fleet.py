@@ -130,7 +130,7 @@ class Fleet(Written):
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Fleet:
-        rules = self._placeholders()
+        rules = [*self._placeholders(), *self._addresses()]
         if self.ports is not None:
             first, last = (int(p) for p in self.ports.split("-"))
             if not 1 <= first <= last <= 65535 or last - first + 1 < self.instances:
@@ -154,6 +154,14 @@ class Fleet(Written):
             for place, text in texts
             for name in _PLACEHOLDER.findall(text)
             if name not in PLACEHOLDERS
+        ]
+
+    def _addresses(self) -> list[Rule]:
+        texts = (("all", self.listen.all), ("stable", self.listen.stable), ("candidate", self.listen.candidate))
+        return [
+            Rule(f"`{text}` has no port between 0 and 65535; write an address such as 127.0.0.1:8080", (("listen", name),))
+            for name, text in texts
+            if text is not None and int(text.rpartition(":")[2]) > 65535
         ]
 
 

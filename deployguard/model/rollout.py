@@ -65,9 +65,10 @@ class Holding(Frozen, frozen=True, tag="holding", tag_field="phase"):
 
 
 class Watching(Frozen, frozen=True, tag="watching", tag_field="phase"):
-    """The candidate is stable; rollback stays armed until `until`."""
+    """The candidate is stable; rollback stays armed until `until`. `blind` says which signals are silent meanwhile."""
 
     until: dt.datetime
+    blind: str = ""
 
 
 class RollingBack(Frozen, frozen=True, tag="rolling_back", tag_field="phase"):
@@ -169,7 +170,7 @@ class Rollout(Frozen, frozen=True):
     `first_seq` is its first fence, `fence_seen` the highest that the target was ever seen to carry for it.
     `updated` is the last instant at which the target was seen; a gap between two of them has not been watched.
     `exposed_most` is the largest number of instances of `wanted` that ever ran the candidate.
-    `stable_doomed` are the ways (exit, refused) in which stable instances became doomed since the exposure began.
+    `stable_doomed`: when a stable instance was last seen doomed since the exposure began, by the way of it (exit, refused).
     `outbox` are entries not yet known to be in the ledger and announced; `written` counts all of them.
     """
 
@@ -194,7 +195,7 @@ class Rollout(Frozen, frozen=True):
     fence_seen: int = 0
     evidence: dict[str, CheckEvidence] = {}
     findings: tuple[Finding, ...] = ()
-    stable_doomed: tuple[str, ...] = ()
+    stable_doomed: dict[str, dt.datetime] = {}
     latched: Latched | None = None
     decided: dt.datetime | None = None
     restored: dt.datetime | None = None

@@ -151,7 +151,12 @@ def test_a_wrong_stage_names_its_place(case: str, tmp_path: Path) -> None:
 
 def test_stages_never_shrink(tmp_path: Path) -> None:
     """The stage that is smaller than the one before is named."""
-    (fault,) = refused(write(tmp_path, POLICY + SOUND + "      - {exposure: 50%, soak: 5m}\n      - {exposure: 5%, soak: 5m}\n      - {exposure: 100%, soak: 5m}\n"))
+    (fault,) = refused(
+        write(
+            tmp_path,
+            POLICY + SOUND + "      - {exposure: 50%, soak: 5m}\n      - {exposure: 5%, soak: 5m}\n      - {exposure: 100%, soak: 5m}\n",
+        )
+    )
     assert (fault.line, fault.field) == (10, "spec.policy.stages[2].exposure")
     assert "smaller than stage 2" in fault.found
 
