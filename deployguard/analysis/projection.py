@@ -31,9 +31,8 @@ def _with_margin(w: float, th1: float, th0: float, rho: float, delta: float) -> 
     weight, share = w * rho + 1 - w, w * th1 + (1 - w) * th0
     a, b, c = weight * rho, weight * delta - rho * share, -(1 - w) * th0 * delta
     q = (-b + math.sqrt(max(b * b - 4 * a * c, 0.0))) / (2 * a)
-    if not low < q < high:
-        q = (low + high) / 2
-    for _ in range(60):
+    q = min(max(q, low), high)
+    for _ in range(60):  # pragma: no branch - it converges in 2 to 14 steps
         q1 = rho * q + delta
         slope = -w * th1 * rho / q1 + w * (1 - th1) * rho / (1 - q1) - (1 - w) * th0 / q + (1 - w) * (1 - th0) / (1 - q)
         bend = w * th1 * rho**2 / q1**2 + w * (1 - th1) * rho**2 / (1 - q1) ** 2 + (1 - w) * th0 / q**2 + (1 - w) * (1 - th0) / (1 - q) ** 2

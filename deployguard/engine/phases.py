@@ -209,7 +209,7 @@ def _holding(scene: Scene, rollout: Rollout, phase: Holding) -> Rollout:
     sees = scene.verdict.word in ("pass", "undecided") or scene.verdict.reason == "too_few_samples"
     match phase.why:
         case "blind" | "both_bad":
-            return _seeing_again(scene, rollout, phase) if sees and not scene.silence else rollout
+            return _seeing_again(scene, scene.view, rollout, phase) if sees and not scene.silence else rollout
         case "samples":
             return _passed(scene, rollout, phase.stage) if scene.verdict.word == "pass" else rollout
         case "approval" | "freeze":
@@ -220,13 +220,11 @@ def _holding(scene: Scene, rollout: Rollout, phase: Holding) -> Rollout:
             assert_never(phase.why)
 
 
-def _seeing_again(scene: Scene, rollout: Rollout, phase: Holding) -> Rollout:
+def _seeing_again(scene: Scene, view: TargetView, rollout: Rollout, phase: Holding) -> Rollout:
     """Every required signal is back: the stage is watched anew, once what runs is what it wants."""
-    if scene.view is None:
-        return rollout
-    if not health.settled(scene.view, rollout.candidate, scene.stages[phase.stage].count):
+    if not health.settled(view, rollout.candidate, scene.stages[phase.stage].count):
         return _to_stage(scene, rollout, phase.stage, "again after the hold")
-    if scene.view.fence != rollout.seq:
+    if view.fence != rollout.seq:
         return rollout  # a driver that took over is about to put its own fence on the target
     text = f"stage {phase.stage + 1}/{len(scene.stages)}: signals are back, the soak starts anew"
     return entered(rollout, Analyzing(phase.stage, scene.now, scene.now), text, scene.now, shifts=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 import msgspec
 
@@ -51,6 +51,8 @@ def asked(policy: Policy, rollout: Rollout, request: Request, now: dt.datetime) 
             return _soaked(policy, rollout, now)
         case "abort" | "interrupt" | "rollback" | "timeout":
             return turned_back(policy, rollout, _BACK[request.verb], text, now)
+        case _:
+            assert_never(request.verb)
 
 
 def _approved(policy: Policy, rollout: Rollout) -> Rollout:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import msgspec
 
 from deployguard.driver.tick import Driver
+from deployguard.engine import health, phases
+from deployguard.engine.stages import planned
+from deployguard.engine.step import NOTHING
 from deployguard.model.document import Document, StableVersion
 from deployguard.model.rollout import Analyzing, Holding, Promoted, RolledBack, RollingBack, Verifying, Watching
 from deployguard.model.target import TargetView
@@ -250,3 +255,115 @@ def test_a_stable_instance_doomed_alike_is_no_reason_to_blame() -> None:
         sim.tick(driver)
 
     assert sim.document().rollout.latched is None
+
+
+def test_an_old_copy_does_nothing_when_the_target_carries_a_higher_fence() -> None:
+    """A driver whose saved rollout is below the target's fence neither saves nor acts."""
+    sim, driver = started()
+    sim.tick(driver)
+    saves = len(sim.saves)
+    sim.target.fence = 99
+    ticked = sim.tick(driver)
+
+    assert ticked.outdated
+    assert len(sim.saves) == saves
+
+
+def test_a_rollout_waits_while_the_target_is_silent_or_somebody_paused_it() -> None:
+    """Nothing is exposed before the target has been seen, nor while a person holds it; an abort then ends it at once."""
+    sim, driver = started()
+    sim.target_down = True
+    sim.tick(driver)
+    assert sim.exposed() == 0
+    sim.target_down = False
+    sim.ask("pause", "a")
+    sim.tick(driver)
+    assert "asked for pause" in sim.document().rollout.phase.reasons[0]
+    sim.ask("abort", "b")
+    sim.tick(driver)
+
+    assert sim.document().rollout.phase.why == "abort"
+    assert sim.exposed() == 0
+
+
+def test_the_relapse_watch_waits_for_a_silent_target() -> None:
+    """A way back that is complete stays so while the target cannot be asked."""
+    sim, driver = started(bad=0.2)
+    until(sim, driver, Verifying)
+    sim.target_down = True
+    for _ in range(30):
+        sim.tick(driver)
+    assert isinstance(sim.document().rollout.phase, Verifying)
+    sim.target_down = False
+
+    until(sim, driver, RolledBack)
+
+
+def test_a_lease_that_ran_out_takes_the_rollout_back_without_a_verdict() -> None:
+    """Nobody renewed for longer than the lease: the target went back, and so does the rollout."""
+    sim, driver = started()
+    until(sim, driver, Analyzing)
+    sim.clock.at += dt.timedelta(seconds=20)
+
+    document = until(sim, driver, RolledBack)
+
+    assert document.rollout.phase.why == "lease"
+    assert document.quarantine == ()
+
+
+def test_a_scene_of_a_terminal_rollout_changes_nothing() -> None:
+    """The last phases lead nowhere."""
+    sim, driver = started()
+    rollout = until(sim, driver, Promoted).rollout
+    scene = phases.Scene(
+        policy=sim.policy, document=sim.document(), stages=planned(sim.policy, 8), view=None, verdict=NOTHING, stopped="", silence="",
+        unwatched=False, journeys_healthy=False, journeys_red="", journeys_unheard="", now=sim.clock.at,
+    )  # fmt: skip
+
+    assert phases.advanced(scene, rollout) is rollout
+
+
+def test_a_rollout_waits_for_the_first_walk_of_its_journeys() -> None:
+    """A journey that has not been walked on stable yet is a reason to wait."""
+    sim, _ = started()
+    rollout = sim.document().rollout
+    scene = phases.Scene(
+        policy=sim.policy, document=sim.document(), stages=planned(sim.policy, 8), view=sim.target.observe(), verdict=NOTHING, stopped="",
+        silence="", unwatched=False, journeys_healthy=False, journeys_red="", journeys_unheard="login", now=sim.clock.at,
+    )  # fmt: skip
+
+    assert phases.advanced(scene, rollout).phase.reasons == ("the first walk of the probe login on stable",)
+
+
+def test_what_dooms_an_instance_and_what_keeps_a_stage_from_its_place() -> None:
+    """A refusal names the version; an instance on another version and a wrong number of instances are told apart."""
+    sim, driver = started()
+    until(sim, driver, Analyzing)
+    view = sim.target.observe()
+    warmup = dt.timedelta(seconds=5)
+    refused = replace(view.instances[0], refused="command not found: shopp")
+    refused_too = replace(view.instances[1], refused="command not found: shopp")
+    both = replace(view, instances=(refused, refused_too, *view.instances[2:]))
+
+    assert "command not found" in health.doom(refused, warmup)
+    assert health.stable_doomed(both, NEW, sim.clock.at, warmup) == {"refused": sim.clock.at}
+    assert health.condemned(both, NEW, {"refused": sim.clock.at}, warmup) is None
+    assert health.condemned(both, NEW, {}, warmup).reason == "doomed"
+    elsewhere = replace(view, instances=(replace(view.instances[0], loaded=OLD), *view.instances[1:]))
+    assert "on another version" in health.unsettled_words(elsewhere, NEW)
+    assert health.unsettled_words(view, NEW) == "the number of instances changed"
+
+
+def test_blindness_in_the_watch_is_told_once_and_moves_nothing() -> None:
+    """Silence after the promotion leaves two entries, one when it begins and one when it ends."""
+    sim, driver = started()
+    until(sim, driver, Watching)
+    sim.target_down = True
+    for _ in range(6):
+        sim.tick(driver)
+    sim.target_down = False
+    until(sim, driver, Promoted)
+
+    texts = [e.text for e in sim.memory.ledgers["web"] if e.event == "blind"]
+    assert len(texts) == 2
+    assert texts[0].startswith("blind while watching: the target is silent")

@@ -93,6 +93,13 @@ def test_the_interval_is_open_without_evidence() -> None:
     assert interval.ratio_interval([], Counter(0.5, 50), 0.01) == (0.0, math.inf)
 
 
+def test_a_ratio_that_cannot_be_is_not_tested() -> None:
+    """With stable failing half of its requests no ratio above two is possible; the interval stays below."""
+    low, high = interval.ratio_interval([Block(200, 180, 2000, 1000)], Counter(400, 800), 0.01)
+
+    assert 1 < low < 1.8 < high
+
+
 def test_the_planner_agrees_with_its_example() -> None:
     """Requests for 90 % power: the example of section 12, a tolerated rise, and an impossible share."""
     assert planner.requests_needed(0.01, 0.015, 0.05) == pytest.approx(263_008, abs=1)
