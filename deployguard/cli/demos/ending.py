@@ -95,7 +95,10 @@ def text(played: Played, results: Path) -> str:
     """The demo for people; ends with a newline."""
     kept, good = played.guarded, played.good
     lines = [*_table(played), ""]
-    lines.append(f"Both were measured by the users for {kept.seconds:.0f} s from the first bad instance on; {played.incident.real}.")
+    long = f"{kept.seconds:.0f} s"
+    if f"{played.unguarded.seconds:.0f} s" != long:
+        long = f"{played.unguarded.seconds:.0f} s without and {long} with the guard"
+    lines.append(f"The users counted for {long}, from the first bad instance on; {played.incident.real}.")
     lines += ["Compare the shares, not the seconds: without a guard it lasts until a person has found and undone it.", ""]
     if played.unguarded.inside is not None:
         lines.append(f"Unguarded, from inside: {inside_words(played.unguarded.inside, played.unguarded.of)}.")

@@ -16,8 +16,9 @@ _PACKAGE = Path(deployguard.__file__).parent
 class Incident:
     """One outage and its replay.
 
-    `part` says what the bad and the good change are: a configuration (a file name of the shop's) or a release (a name and its
-    flaws). `real` is said beside the numbers, so that nobody takes the replay's seconds for the outage's.
+    `part` says what the bad and the good change are: a configuration or a release. `bad` has these flaws; `good` is made without
+    any, or is one of the shop's own configurations. `real` is said beside the numbers, so that nobody takes the replay's seconds for
+    the outage's. `batch` instances may be out of service at once when the change goes everywhere.
     """
 
     name: str
@@ -39,8 +40,8 @@ INCIDENTS: dict[str, Incident] = {
             sentence="11 July 2019: an internal configuration change went everywhere at once and took the site down for about an hour.",
             real="the real outage took about an hour",
             part="config",
-            bad="failing.json",
-            flaws=(),
+            bad="internal-change.json",
+            flaws=("errors=0.5",),
             good="green.json",
             batch=20,
         ),

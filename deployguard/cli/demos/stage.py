@@ -58,12 +58,12 @@ class Stage:
     def lay_out(self) -> None:
         """The files of the demo are there: fleet, guard, and the changes, all of which stay among the results."""
         (self.results / "configs").mkdir(parents=True)
-        for name in ("blue.json", "failing.json", "green.json"):
+        for name in ("blue.json", "green.json"):
             shutil.copyfile(self.shop / "configs" / name, self.results / "configs" / name)
         shutil.copytree(self.shop / "releases" / "v1", self.results / "releases" / "v1", ignore=shutil.ignore_patterns("__pycache__"))
+        self._make(self.incident.bad, self.incident.flaws)
         if self.incident.part == "release":
-            self._release(self.incident.bad, self.incident.flaws)
-            self._release(self.incident.good, ())
+            self._make(self.incident.good, ())
         shutil.copyfile(self.shop / "guard.yaml", self.results / "guard.yaml")
         document = yaml.safe_load((self.shop / "fleet.yaml").read_text(encoding="utf-8"))
         document["spec"]["command"][0] = sys.executable
@@ -71,13 +71,15 @@ class Stage:
         text = yaml.safe_dump(document, sort_keys=False)
         (self.results / "fleet.yaml").write_text(_HEADER.format(what="Port 0 takes a free one.") + text, encoding="utf-8")
 
-    def _release(self, name: str, flaws: tuple[str, ...]) -> None:
-        out = self.results / "releases" / name
+    def _make(self, name: str, flaws: tuple[str, ...]) -> None:
+        """The shop's own builder has made a change with these flaws."""
         options = [word for flaw in flaws for word in ("--flaw", flaw)]
-        command = [sys.executable, str(self.shop / "make_release.py"), "--name", name, *options, str(out)]
+        if self.incident.part == "config":
+            options.append("--config")
+        command = [sys.executable, str(self.shop / "make_release.py"), "--name", Path(name).stem, *options, str(self.change(name)[1])]
         made = subprocess.run(command, capture_output=True, text=True, check=False)
         if made.returncode:
-            raise WorldError(f"could not make the release {name}: {made.stderr.strip()}", hint="is the temporary directory full?")
+            raise WorldError(f"could not make the {self.incident.part} {name}: {made.stderr.strip()}", hint="is the disk full?")
 
     def change(self, name: str) -> tuple[str, Path]:
         """The option of `run` and the path of a change of this name."""
@@ -136,6 +138,17 @@ class Stage:
                     hint="is this machine very busy?",
                 )
             self.pause(0.1)
+
+    def restart_everything(self) -> None:
+        """Every instance is a new process of the version it had, is ready, and has counted nothing yet."""
+        before = {i.uid for i in self.client.observe().instances}
+        version = self.client.observe().instances[0].assigned
+        self.client.restart()
+        deadline = clock.monotonic() + PATIENCE_S
+        while (old := sum(i.uid in before for i in self.client.observe().instances)) and clock.monotonic() < deadline:
+            self.shown.tick(f"{old} instances are still to be restarted")
+            self.pause(0.1)
+        self.await_everywhere(version)
 
     # Processes.
 
