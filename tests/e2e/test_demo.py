@@ -62,14 +62,13 @@ def demo(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*COMMAND, *words], cwd=place, env=environment(place), capture_output=True, text=True, check=False)
 
 
-def played(place: Path, incident: str) -> dict[str, Any]:
-    """The document of a demo that ended well, and only that was on standard output."""
-    done = demo(place, incident, "-o", "json")
-    assert done.returncode == 0, done.stdout + done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    assert {path.name for path in (place / "demo-results").iterdir()} >= FILES
-    assert verify(place / "demo-results" / "ledger.jsonl").ok
-    assert json.loads((place / "demo-results" / "report.json").read_text())["outcome"] == "rolled_back"
+def documented(place: Path) -> dict[str, Any]:
+    """The document among the results of a demo that ended well; every other file is there too, and the ledger is whole."""
+    results = place / "demo-results"
+    assert {path.name for path in results.iterdir()} >= FILES
+    assert verify(results / "ledger.jsonl").ok
+    assert json.loads((results / "report.json").read_text())["outcome"] == "rolled_back"
+    found: dict[str, Any] = json.loads((results / "demo.json").read_text())
     return found
 
 
@@ -94,22 +93,29 @@ def check(found: dict[str, Any], incident: str) -> None:
 
 @pytest.mark.alone
 def test_configuration_everywhere_at_once(place: Path) -> None:
-    """The configuration of 2019 hurts every user without the guard, and one instance's users with it."""
-    found = played(place, "twitter-2019")
+    """The configuration of 2019 hurts every user without the guard, and one instance's users with it; one document says so."""
+    done = demo(place, "-o", "json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout)
     check(found, "twitter-2019")
-    assert found["unguarded"]["failed_share"] > 0.1
+    assert found["unguarded"]["failed_share"] > 0.2
+    assert {**documented(place), "seconds": 0} == {**found, "seconds": 0}
 
 
 @pytest.mark.alone
 def test_green_inside_and_no_login(place: Path) -> None:
-    """The release of 2022 is green inside and works for the boss; the probe ends it all the same."""
-    found = played(place, "twitter-2022")
+    """The release of 2022 is green inside and works for the boss; the probe ends it all the same, and the text says so."""
+    done = demo(place, "twitter-2022")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = documented(place)
     check(found, "twitter-2022")
     inside = found["unguarded"]["inside"]
     assert inside["all_green"] is True
     assert inside["boss_signs_in"] is True
     assert inside["ordinary_user_signs_in"] is False
-    assert "the probe's veto decided while the internal signals were green" in [p["promise"] for p in found["guarded"]["guarantees"]]
+    for said in ("internal signals green, probe red", "FAIL (veto)", "20 of 20", "1 of 20", "twitter-2022: contained"):
+        assert said in done.stdout
+    assert "BROKEN" not in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -109,11 +109,9 @@ def text(played: Played, results: Path) -> str:
     lines += ["", f"The good change after it: {good.report['outcome']} in {good.seconds:.0f} s with {_users(good)}.", ""]
     lines.append(f"Look at {results}:")
     lines += table([[name, words] for name, words in FILES.items()], indent="  ")
-    verdict = (
-        "contained: one instance, taken back by itself"
-        if kept.contained
-        else f"NOT contained: the guarded run ended as {kept.report['outcome']}"
-    )
+    verdict = "contained: one instance, taken back by itself"
+    if not kept.contained:
+        verdict = f"NOT contained: {kept.exposed} of {kept.of} instances, {kept.report['outcome'].replace('_', ' ')}"
     lines += ["", f"{played.incident.name}: {verdict}; all of it took {played.seconds:.0f} s"]
     return "\n".join(lines) + "\n"
 

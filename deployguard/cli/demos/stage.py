@@ -200,7 +200,10 @@ class Stage:
                 os.write(2, f"\n{signal.Signals(number).name}: already ending, a moment please\n".encode())
             self._ask.set()
 
-        old = {number: signal.signal(number, asked) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+            numbers.append(signal.SIGHUP)
+        old = {number: signal.signal(number, asked) for number in numbers}
         try:
             yield
         finally:
