@@ -71,6 +71,9 @@ def up(
         return FleetClient(layout.root).observe()
     _check_command(file.spec)
     _check_paths(file.spec)
+    if not layout.root.exists():
+        # A fleet that is new here has no leftovers that could hold its ports: what is taken is found before a byte is written.
+        places.choose(file.spec, None)
     layout.prepare()
     with locked(layout.root / "up.lock", f"the fleet {layout.name} is being started by somebody else"):
         _clear(layout)
