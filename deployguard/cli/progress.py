@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import os
 import sys
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
     from deployguard.report.live import LiveView
 
 EVERY = dt.timedelta(seconds=10)
+
+
+def _echo(text: str) -> None:
+    # A log on a full disk, or a reader that has left, must not end a drive with a candidate exposed.
+    with contextlib.suppress(OSError):
+        typer.echo(text, err=True)
 
 
 class Progress(Protocol):
@@ -68,7 +75,7 @@ class Lines:
         self.say(f"trouble: {error.message}")
 
     def say(self, text: str) -> None:
-        typer.echo(text, err=True)
+        _echo(text)
 
     def close(self) -> None:
         """Nothing is kept."""
@@ -108,7 +115,7 @@ class Silent:
         """Nothing is shown."""
 
     def trouble(self, error: DeployguardError) -> None:
-        typer.echo(f"trouble: {error.message}", err=True)
+        _echo(f"trouble: {error.message}")
 
     def say(self, text: str) -> None:
         """Nothing is shown."""
