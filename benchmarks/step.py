@@ -40,6 +40,11 @@ def check(name: str) -> dict[str, Any]:
     return {"name": name, "source": "balancer", "claims": 10, "worse_than_stable": {"ratio": 1.25, "margin": "0.02%", "floor": "1%"}}
 
 
+def said(checks: int) -> str:
+    """So many checks, in words."""
+    return "1 check" if checks == 1 else f"{checks} checks"
+
+
 def recorded(checks: int, protect: dict[str, Any] | None = None) -> dict[str, list[Arguments]]:
     """By phase, what `step` was called with in a good rollout and in one whose errors begin in its second stage."""
     found: dict[str, list[Arguments]] = defaultdict(list)
@@ -103,7 +108,7 @@ def measure(*, quick: bool) -> Result:
     plain = {checks: recorded(checks) for checks in CHECKS}
     rows: list[Row] = []
     for phase in PHASES:
-        times = {checks: row(f"step, {phase}, {checks} checks", "us CPU", timed(plain[checks][phase], runs)) for checks in CHECKS}
+        times = {checks: row(f"step, {phase}, {said(checks)}", "us CPU", timed(plain[checks][phase], runs)) for checks in CHECKS}
         each = (times[many].median - times[few].median) / (many - few)
         rows += [*times.values(), Row(f"  each check more, {phase}", "us CPU", each, each, each, 1)]
     last = plain[many]["analyzing"]
@@ -114,7 +119,7 @@ def measure(*, quick: bool) -> Result:
         ("without both", {"late_onset": False, "block_cap": None}),
     ):
         rows.append(row(f"step, analyzing, {many} checks, {what}", "us CPU", timed(recorded(many, protect)["analyzing"], runs)))
-    sizes = {checks: row(f"saved document, {checks} checks", "bytes", _sizes(plain[checks])) for checks in CHECKS}
+    sizes = {checks: row(f"saved document, {said(checks)}", "bytes", _sizes(plain[checks])) for checks in CHECKS}
     each = (sizes[many].median - sizes[few].median) / (many - few)
     rows += [*sizes.values(), Row("  each check more", "bytes", each, each, each, 1)]
     return Result(
