@@ -185,7 +185,7 @@ class Slot:
             self.touch()
             return
         await process.end()
-        self._layout.process(self.name).unlink(missing_ok=True)
+        self._unrecord()
         self.process, self.leaving, self._restart = None, False, False
         if not self.closing:
             await self._start()
@@ -306,7 +306,7 @@ class Slot:
                 raise WorldError(f"could not switch {link}: {error.strerror}", hint="is the disk full?") from error
 
     def _note_exit(self, process: Running) -> None:
-        self._layout.process(self.name).unlink(missing_ok=True)
+        self._unrecord()
         self.leaving = False
         # What it was told last counts, also when it died of reading it; what it ran while it waited for its turn does not.
         if process.ending or process.expected != self.assigned:
@@ -318,6 +318,11 @@ class Slot:
         self._failures = 1 if self.exit.uptime > most else self._failures + 1
         logger.warning("instance %s ended by itself with %d after %.1f s", process.uid, process.code, self.exit.uptime)
         self._later(most)
+
+    def _unrecord(self) -> None:
+        # On a disk that has become read-only the record stays; the start time in it tells its process from any later one.
+        with contextlib.suppress(OSError):
+            self._layout.process(self.name).unlink(missing_ok=True)
 
     def _later(self, most: float) -> None:
         first = self._spec.restart.first.total_seconds()
