@@ -91,8 +91,7 @@ def _rig(plan: Plan, resolved: Resolved) -> Rig:
 
 def _begin(plan: Plan, equipment: Rig, resolved: Resolved, change: Change) -> Document | dict[str, Any]:
     """The saved document with a new rollout in Waiting; a report when there is nothing to do."""
-    view = equipment.client.observe()
-    document, revision = _free(plan, equipment.store)
+    document, revision, view = _alone(plan, equipment)
     stable = begin.current_stable(document, view)
     digests = _admitted(equipment, stable.version if stable else None, document, change)
     candidate = Version(*digests)
@@ -113,7 +112,7 @@ def _begin(plan: Plan, equipment: Rig, resolved: Resolved, change: Change) -> Do
         try:
             return opening.save(equipment, named, begin.begun(named, view, wish, now), view, revision)
         except StaleView:
-            document, revision = _free(plan, equipment.store)
+            document, revision, view = _alone(plan, equipment)
             named = msgspec.structs.replace(document, names=named.names)
 
 
@@ -131,6 +130,24 @@ def _admitted(equipment: Rig, stable: Version | None, document: Document, change
     release = equipment.client.admit("release", change.release) if change.release is not None else stable.release
     config = equipment.client.admit("config", change.config) if change.config is not None else stable.config
     return release, config
+
+
+def _alone(plan: Plan, equipment: Rig) -> tuple[Document, str, TargetView]:
+    """The saved document once nobody else drives, and the target as it is then.
+
+    A plan that is to wait also waits until no other guard has a candidate on the target.
+    """
+    told = False
+    while True:
+        document, revision = _free(plan, equipment.store)
+        view = equipment.client.observe()
+        other = begin.held_by(document, view)
+        if not other or not plan.wait:
+            return document, revision, view
+        if not told:
+            sys.stderr.write(f"waiting: {other} has a candidate on the fleet of `{document.guard}`\n")
+            told = True
+        clock.sleep(WAIT)
 
 
 def _free(plan: Plan, store: FileStore) -> tuple[Document, str]:

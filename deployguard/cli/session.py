@@ -74,20 +74,19 @@ class Session:
         self._drive = Drive(Driver(rig.world), on_tick=self._ticked, on_trouble=progress.trouble)
         self._interrupts = 0
         self._timed_out = False
-        self._left = False
+        self._began = clock.now()
 
     def run(self) -> Result:
         """Drive until the rollout needs this process no more, then give the claim back."""
         from deployguard.settings import settings
 
-        began = clock.now()
         try:
             with self._signals():
-                ended = self._until(began)
+                ended = self._until()
                 if ended.how == "timeout":
                     self._timed_out = True
                     self._drive.ask(request("timeout", "the time of the run is over"))
-                    ended = self._until(began)
+                    ended = self._until()
             if ended.how == "left":
                 self._progress.say(last_words(ended.document))
             self._drive.driver.release()
@@ -107,11 +106,11 @@ class Session:
             how = Outcome("interrupted", 130, how.reason)
         return Result(ended.document, how)
 
-    def _until(self, began: dt.datetime) -> Ended:
+    def _until(self) -> Ended:
         timeout = self._terms.timeout
 
         def deadline() -> dt.datetime | None:
-            return None if timeout is None or self._timed_out or self._interrupts else began + timeout
+            return None if timeout is None or self._timed_out or self._interrupts else self._began + timeout
 
         return self._drive.until(self._done, deadline=deadline)
 
@@ -132,8 +131,10 @@ class Session:
             hurried = self._interrupts > 0 or self._timed_out
             return hurried or rollout.restored is None or now - rollout.restored >= self._terms.stay
         if isinstance(phase, RollingBack):
-            # Overdue does not stop the way back; after as long again this process leaves it to the next driver.
-            return phase.overdue and now >= phase.deadline + self._rig.world.policy.rollback.within
+            # Overdue does not stop the way back; after as long again, counted from its own beginning when it came later, this
+            # process leaves it to the next driver.
+            patience = max(phase.deadline, self._began) + self._rig.world.policy.rollback.within
+            return phase.overdue and now >= patience
         return False
 
     @contextmanager
