@@ -9,7 +9,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -107,6 +106,8 @@ def replace(path: Path, data: bytes) -> None:
 
     One exception: if only the last step fails, making the new name durable, the new content is already in place.
     """
+    import tempfile  # readers, such as `status`, need it not
+
     temporary = ""
     try:
         fd, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
