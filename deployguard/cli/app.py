@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 import sys
 from typing import Annotated
@@ -49,24 +48,61 @@ def _root(
     """Options before the command."""
 
 
-GROUPS = {"policy": "policy", "ledger": "ledger", "local": "local"}
+COMMANDS = {
+    "run": ("run", "Guard one change, a release or a configuration, to its end."),
+    "plan": ("plan", "What a run would do, before it does anything."),
+    "status": ("inspect", "What serves, what is wanted, and what the guard is doing."),
+    "watch": ("inspect", "Follow a rollout that somebody else drives."),
+    "why": ("inspect", "The evidence of a decision."),
+    "history": ("inspect", "Past rollouts, newest first."),
+    "approve": ("act", "Open the approval gate before the next stage."),
+    "pause": ("act", "Hold the rollout where it is; it is still watched."),
+    "resume": ("act", "Go on after a pause."),
+    "abort": ("act", "Take the candidate back."),
+    "rollback": ("act", "Go back to the last stable version."),
+    "retry": ("act", "Roll the last candidate out again."),
+    "stop": ("act", "Stop a rollout, or with --all freeze every promotion."),
+    "skip-soak": ("act", "Ask for promotion now; every check must still pass."),
+    "policy": ("policy", "Validate, test and show policies."),
+    "ledger": ("ledger", "Verify and export the record of decisions."),
+    "local": ("local", "A fleet of processes on this machine."),
+    "demo": ("demo", "Play an outage, without the guard and with it."),
+}
+"""Every command, the module that holds it, and its line in `--help`."""
 
 
-def _commands() -> None:
-    """Register every command. The modules import what is heavy inside their functions."""
-    from deployguard.cli import act, demo, inspect, plan, run
+def _wanted(arguments: list[str]) -> str | None:
+    """The command that the arguments name; None for none or an unknown one."""
+    named = next((argument for argument in arguments if not argument.startswith("-")), None)
+    return named if named in COMMANDS else None
 
-    for module in (run, plan, inspect, act, demo):
-        module.register(app)
-    for name, module_name in GROUPS.items():
-        if not importlib.util.find_spec(f"deployguard.cli.{module_name}"):
+
+def _register(arguments: list[str]) -> None:
+    """Register the wanted command alone: to read the signatures of all of them costs more than most commands do.
+
+    Without one every command is there by its name and its line, which is what `--help` and a misspelt name need.
+    """
+    if "_DEPLOYGUARD_COMPLETE" in os.environ:
+        names = list(COMMANDS)
+    elif (wanted := _wanted(arguments)) is None:
+        for name, (_, line) in COMMANDS.items():
+            app.command(name, help=line)(lambda: None)
+        return
+    else:
+        names = [wanted]
+    for name in names:
+        module = importlib.import_module(f"deployguard.cli.{COMMANDS[name][0]}")
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=name)
             continue
-        app.add_typer(importlib.import_module(f"deployguard.cli.{module_name}").app, name=name)
+        own = typer.Typer()
+        module.register(own)
+        app.registered_commands += [command for command in own.registered_commands if command.name == name]
 
 
 def run(arguments: list[str] | None = None) -> int:
     """Run one command; its exit code. No traceback ever reaches a user."""
-    _commands()
+    _register(sys.argv[1:] if arguments is None else arguments)
     try:
         code = app(arguments, standalone_mode=True)
     except SystemExit as left:
@@ -78,7 +114,7 @@ def run(arguments: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    except Exception as error:  # noqa: BLE001 - the one place of this thread: a traceback is a bug, and says nothing to a user
+    except Exception as error:
         if os.environ.get("DEPLOYGUARD_DEBUG"):
             raise
         hint = "set DEPLOYGUARD_DEBUG=1 to see where, and report it"
