@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
@@ -82,14 +83,18 @@ def _register(arguments: list[str]) -> None:
 
     Without one every command is there by its name and its line, which is what `--help` and a misspelt name need.
     """
+    wanted = _wanted(arguments)
     if "_DEPLOYGUARD_COMPLETE" in os.environ:
-        names = list(COMMANDS)
-    elif (wanted := _wanted(arguments)) is None:
+        register(COMMANDS)
+    elif wanted is not None:
+        register([wanted])
+    else:
         for name, (_, line) in COMMANDS.items():
             app.command(name, help=line)(lambda: None)
-        return
-    else:
-        names = [wanted]
+
+
+def register(names: Iterable[str]) -> None:
+    """The commands `names` are there with all their options. The modules import what is heavy inside their functions."""
     for name in names:
         module = importlib.import_module(f"deployguard.cli.{COMMANDS[name][0]}")
         if hasattr(module, "app"):

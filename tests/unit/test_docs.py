@@ -57,7 +57,7 @@ def fault(words: list[str]) -> str:
 @pytest.fixture(scope="module", autouse=True)
 def _registered() -> None:
     if not isinstance(get_command(app), typer.core.TyperGroup) or "run" not in get_command(app).commands:  # type: ignore[attr-defined]
-        cli._commands()
+        cli.register(cli.COMMANDS)
 
 
 def test_the_state_diagram_is_what_the_code_says() -> None:
