@@ -6,14 +6,16 @@ import itertools
 import re
 import shlex
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
 import typer
 from typer.main import get_command
 
 from deployguard.cli import app as cli
-from deployguard.cli.app import app
 from deployguard.files.guard_file import load_bundle
 from tests.properties.world import Sim
 from tests.unit import diagram
@@ -43,21 +45,23 @@ def commands(text: str) -> Iterator[list[str]]:
                 yield shlex.split(found[1].split("`")[0])
 
 
+@lru_cache(maxsize=1)
+def line() -> Any:
+    """The whole command line, apart from the one that other tests register single commands with."""
+    with mock.patch.object(cli, "app", typer.Typer()):
+        cli.register(cli.COMMANDS)
+        return get_command(cli.app)
+
+
 def fault(words: list[str]) -> str:
     """What the command line does not know of a command; empty when it knows all."""
-    command, rest = get_command(app), list(words)
+    command, rest = line(), list(words)
     while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
         if rest[0] not in command.commands:
             return f"no command `{rest[0]}`"
         command = command.commands[rest.pop(0)]
     known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)} | {"--help", "-h"}
     return next((f"no option `{word}`" for word in rest if word.startswith("-") and word != "-" and word.split("=")[0] not in known), "")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _registered() -> None:
-    if not isinstance(get_command(app), typer.core.TyperGroup) or "run" not in get_command(app).commands:  # type: ignore[attr-defined]
-        cli.register(cli.COMMANDS)
 
 
 def test_the_state_diagram_is_what_the_code_says() -> None:
