@@ -48,7 +48,7 @@ def commands(text: str) -> Iterator[list[str]]:
 @lru_cache(maxsize=1)
 def line() -> Any:
     """The whole command line, apart from the one that other tests register single commands with."""
-    with mock.patch.object(cli, "app", typer.Typer()):
+    with mock.patch.object(cli, "app", typer.Typer(callback=cli._root)):
         cli.register(cli.COMMANDS)
         return get_command(cli.app)
 
