@@ -6,6 +6,7 @@ Deltas are taken per process and summed over the arm only afterwards: instances 
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Mapping
 
 from deployguard.model.evidence import CheckEvidence
@@ -54,6 +55,16 @@ def remembered(evidence: CheckEvidence, arm: str, reading: Counters | Window) ->
         return {}
     old = evidence.last.get(arm, {})
     return {**{uid: old[uid] for uid in reading.unread if uid in old}, **reading.by_instance}
+
+
+def trusted(history: Counter, seen: Counter) -> Counter:
+    """The history, unless what stable has served since contradicts it by more than four standard deviations; then almost nothing.
+
+    After an outage the instances' counters are full of errors that are over: bets made on them would see no regression. Bets may
+    depend on anything that is past, so dropping a history is as valid as keeping it.
+    """
+    expected = seen.total * history.bad / history.total
+    return history if abs(seen.bad - expected) <= 4 * math.sqrt(expected + 1) else Counter(0.5, 50.0)
 
 
 def history_of(reading: Counters | Window, most: float = 5000.0) -> Counter:

@@ -14,7 +14,7 @@ import msgspec
 
 from deployguard.analysis.arms import PROMOTE_LOG_WEIGHTS, same_factors, worse_factors
 from deployguard.analysis.bets import REFERENCE, Grid
-from deployguard.analysis.counters import ZERO, delta, history_of, remembered
+from deployguard.analysis.counters import ZERO, delta, history_of, remembered, trusted
 from deployguard.analysis.eprocess import log_value, play, start, tempered
 from deployguard.analysis.limits import limit_factors
 from deployguard.analysis.planner import requests_needed
@@ -150,9 +150,9 @@ def _count(
         return evidence
     if pile.n1 >= 1 and pile.n0 >= 1:
         # The bets know the past alone: what lies in this pile is taken out of it.
-        past = _plus(evidence.history, counted.get(STABLE, ZERO))
-        before = Counter(max(past.bad - pile.e0, 0.5), max(past.total - pile.n0, 1.0))
-        return _played(evidence, pile, before, rules, seconds)
+        stable = counted.get(STABLE, ZERO)
+        seen = Counter(max(stable.bad - pile.e0, 0.0), max(stable.total - pile.n0, 0.0))
+        return _played(evidence, pile, _plus(trusted(evidence.history, seen), seen), rules, seconds)
     if piled >= MOST_PILED:
         return msgspec.structs.replace(evidence, pile=Block(), piled=0)
     return evidence

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 
 from deployguard.analysis import counts, journeys
-from deployguard.analysis.counters import ZERO
+from deployguard.analysis.counters import ZERO, trusted
 from deployguard.analysis.counts import CountsRules
 from deployguard.analysis.interval import ratio_interval
 from deployguard.model.evidence import CheckEvidence, Finding, VerdictWord
@@ -56,7 +56,7 @@ def counts_finding(case: CountsCase, verdict: VerdictWord, reason: str, *, inter
     ratio = _ratio(evidence)
     low = high = None
     if interval and evidence.segments:
-        low, high = ratio_interval(evidence.segments, evidence.history, rules.alpha)
+        low, high = ratio_interval(evidence.segments, trusted(evidence.history, theirs), rules.alpha)
         high = None if math.isinf(high) else high
     value, limit = _strongest(case)
     text = f"{case.name}: candidate {_share(mine)}, stable {_share(theirs)}"

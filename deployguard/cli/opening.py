@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
+from pathlib import Path
 
 from deployguard import clock
 from deployguard.engine import begin, claims
 from deployguard.engine.begin import Wish
 from deployguard.errors import UserError
+from deployguard.local.client import FleetClient
 from deployguard.model.document import Document
 from deployguard.model.rollout import Rollout
 from deployguard.model.target import TargetView
-from deployguard.model.version import Version
+from deployguard.model.version import NOTHING, Version
 from deployguard.wiring.guard import Rig
 
 
@@ -33,15 +35,32 @@ def like_the_last(document: Document, version: Version, override: str = "") -> W
     return Wish(rollout_id(version, clock.now()), old.guard, old.target, version, old.spec, override, old.announce)
 
 
+def first_names(client: FleetClient, view: TargetView) -> dict[str, str]:
+    """What people call the version that the fleet was first started with: the last parts of the paths in its file."""
+    import json
+
+    first = view.adopted
+    if first is None:
+        return {}
+    try:
+        spec = json.loads(client.layout.fleet.read_bytes())["spec"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    named = {first.release: spec.get("release"), first.config: spec.get("config")}
+    return {digest: Path(path).name for digest, path in named.items() if path and digest != NOTHING}
+
+
 def save(equipment: Rig, old: Document, new: Document, view: TargetView, revision: str) -> Document:
     """`new` is saved and driven by this process; what the old rollout had still to tell is in the ledger and with the sinks.
 
-    Raises `StaleView` when somebody saved in between.
+    The old rollout's end is saved before it is told. Raises `StaleView` when somebody saved in between.
     """
-    closing = begin.closed(old, view, clock.now()).rollout
-    if closing is not None:
-        equipment.store.append(closing.outbox)
-        equipment.announcer.offer(entry for entry in closing.outbox if entry.n > closing.announced)
+    closed = begin.closed(old, view, clock.now())
+    if closed is not old:
+        revision = equipment.store.save(closed, revision)
+    if closed.rollout is not None:
+        equipment.store.append(closed.rollout.outbox)
+        equipment.announcer.offer(entry for entry in closed.rollout.outbox if entry.n > closed.rollout.announced)
     claimed = claims.claimed(new, equipment.world.me, clock.now())
     equipment.store.save(claimed, revision)
     return claimed

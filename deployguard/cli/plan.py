@@ -39,6 +39,7 @@ def plan(
 
     Example: deployguard plan -f guard.yaml --release ./build --traffic 50
     """
+    from deployguard.cli.opening import first_names
     from deployguard.engine.begin import current_stable, refusal
     from deployguard.files.guard_file import load_bundle, resolve
     from deployguard.local.client import FleetClient
@@ -62,7 +63,7 @@ def plan(
         client.admit("release", release) if release else stable.release,
         client.admit("config", config) if config else stable.config,
     )
-    names = dict(document.names)
+    names = {**first_names(client, view), **document.names}
     for path, digest in ((release, candidate.release), (config, candidate.config)):
         if path is not None:
             names[digest] = path.resolve().name
@@ -71,7 +72,7 @@ def plan(
         changes += directory_diff(_content(client, "release", stable.release), release)
     if config is not None:
         changes += directory_diff(_content(client, "config", stable.config), config)
-    rate = traffic if traffic is not None else _traffic(client)
+    rate = traffic if traffic is not None else traffic_of(client)
     data = plan_report(resolved.policy, stable, candidate, view.wanted, names, rate, error_rate, changes)
     data["refused"] = refusal(document, stable, candidate, "") or None
     if output != "text":
@@ -91,7 +92,7 @@ def _content(client: FleetClient, part: str, digest: str) -> Path | None:
         return None
 
 
-def _traffic(client: FleetClient) -> float | None:
+def traffic_of(client: FleetClient) -> float | None:
     """Requests a second, counted by the balancer; None when it counts nothing."""
     from deployguard import clock
 

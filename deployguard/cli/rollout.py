@@ -71,6 +71,9 @@ def started(plan: Plan, files: list[str], guard: str | None, change: Change) -> 
     equipment = _rig(plan, resolved)
     try:
         document = _begin(plan, equipment, resolved, change)
+    except RefusedError as error:
+        equipment.close()
+        return bare_report(resolved.guard.metadata.name, "refused", error.exit_code, f"{error.message}; {error.hint}", clock.now())
     except BaseException:
         equipment.close()
         raise
@@ -98,7 +101,10 @@ def _begin(plan: Plan, equipment: Rig, resolved: Resolved, change: Change) -> Do
     now = clock.now()
     if stable is not None and candidate == stable.version and _runs_everywhere(view, candidate):
         return unchanged_report(document, now=now)
-    named = msgspec.structs.replace(document, names=names_of(document, change.release, change.config, change.name, digests))
+    if resolved.policy.strict:
+        _must_see(equipment, resolved, stable.version if stable else None, candidate, view)
+    known = msgspec.structs.replace(document, names={**opening.first_names(equipment.client, view), **document.names})
+    named = msgspec.structs.replace(known, names=names_of(known, change.release, change.config, change.name, digests))
     wish = Wish(
         id=opening.rollout_id(candidate, now),
         guard=document.guard,
@@ -114,6 +120,19 @@ def _begin(plan: Plan, equipment: Rig, resolved: Resolved, change: Change) -> Do
         except StaleView:
             document, revision, view = _alone(plan, equipment)
             named = msgspec.structs.replace(document, names=named.names)
+
+
+def _must_see(equipment: Rig, resolved: Resolved, stable: Version | None, candidate: Version, view: TargetView) -> None:
+    """Raise `RefusedError` when the policy is strict and a stage cannot see, at the traffic of now, what its checks claim."""
+    from deployguard.cli.plan import traffic_of
+    from deployguard.report.plan import plan_report
+
+    planned = plan_report(resolved.policy, stable, candidate, view.wanted, {}, traffic_of(equipment.client))
+    if planned["sees_enough"] is not True:
+        raise RefusedError(
+            "the policy is strict, and a stage cannot see what its checks claim at the traffic of now",
+            hint="`deployguard plan` says which one and what it needs: a longer soak, more exposure, more traffic, or a larger claim",
+        )
 
 
 def _runs_everywhere(view: TargetView, version: Version) -> bool:
@@ -248,8 +267,3 @@ def spawn_driver(state: Path, guard: str) -> int:
         command = [sys.executable, "-P", "-m", "deployguard", "run", "--resume", "--wait", "--guard", guard, "--state", str(state)]
         driver = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
     return driver.pid
-
-
-def refused(error: RefusedError) -> dict[str, Any]:
-    """The report of a run whose candidate was refused."""
-    return bare_report("", "refused", error.exit_code, error.message, clock.now())

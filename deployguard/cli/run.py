@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deployguard.cli.options import GuardOption, StateOption, only_guard, output_format, state_directory
-from deployguard.errors import RefusedError, UserError
+from deployguard.errors import UserError
 
 if TYPE_CHECKING:
     from deployguard.cli.session import Result
@@ -92,11 +92,7 @@ def run(
         if not file:
             raise UserError("no guard was given", hint="name its file: `deployguard run -f guard.yaml --release DIR`")
         change = rollout.Change(release=release, config=config, name=name, override=override or "")
-        try:
-            result = rollout.started(plan, [str(f) for f in file], guard, change)
-        except RefusedError as refused:
-            _finish(rollout.refused(refused), output, report or [])
-            raise
+        result = rollout.started(plan, [str(f) for f in file], guard, change)
     code = _finish(result, output, report or [])
     raise typer.Exit(code)
 

@@ -17,7 +17,7 @@ from deployguard.files.report import fault, file_error
 from deployguard.files.shape import listed, nearest
 from deployguard.files.shipped import shipped_entry, shipped_names
 from deployguard.files.yaml_lines import Document, dotted
-from deployguard.model.check import BalancerCheck
+from deployguard.model.check import BalancerCheck, Worse
 from deployguard.model.fields import Place
 from deployguard.model.fleet import FleetFile
 from deployguard.model.guard import GuardFile
@@ -125,8 +125,15 @@ def _policy_at(named: str, document: Document, at: Place) -> Base:
 
 
 def with_default_check(policy: Policy) -> Policy:
-    """The policy, with the balancer's own count of errors where it has no check at all."""
-    return policy if policy.checks else policy.model_copy(update={"checks": [BalancerCheck(name="errors")]})
+    """The policy, with the balancer's own count of errors where it has no check at all.
+
+    It claims what a service with little traffic can show: a rise from one request in a hundred to one in ten takes about 75
+    requests on the candidate. A check of one's own claims more.
+    """
+    if policy.checks:
+        return policy
+    errors = BalancerCheck(name="errors", claims=10, worse_than_stable=Worse(floor=0.01))
+    return policy.model_copy(update={"checks": [errors]})
 
 
 def merged(

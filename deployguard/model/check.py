@@ -19,7 +19,7 @@ class Worse(Written):
         1.25, ge=1, le=100, json_schema_extra={"x-unit": "times"}, description="tolerated ratio of the candidate's rate to stable's"
     )
     margin: Share = Field(0.0002, description="tolerated difference on top of the ratio, in points of the rate")
-    floor: Share = Field(0.0, description="a rate at or below this is never a reason to roll back")
+    floor: Share = Field(0.001, description="a rate at or below this is never a reason to roll back")
 
 
 class CountsCheck(Written):

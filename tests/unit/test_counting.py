@@ -135,6 +135,16 @@ def test_windows_must_follow_one_another() -> None:
     assert second.counted[CANDIDATE] == Counter(6, 10)
 
 
+def test_a_history_that_stable_contradicts_is_dropped() -> None:
+    """After an outage the counters are full of errors that are over; they must not hide the next fault."""
+    evidence = fold(CheckEvidence(), 1, read(1, a=(5000, 10_000)), read(1, new=(0, 0)))
+    assert evidence.history.bad == 2500.5
+    for poll in range(2, 14):
+        evidence = fold(evidence, poll, read(poll, a=(5000, 10_000 + 95.0 * poll)), read(poll, new=(1.0 * poll, 5.0 * poll)))
+
+    assert counts.worse_evidence(evidence, RULES) > 4.6
+
+
 def test_before_the_exposure_stable_makes_history_and_shows_its_limit() -> None:
     """What stable does before the candidate is there is a prior, and exonerates the candidate from a fault that was there."""
     evidence = CheckEvidence()

@@ -10,7 +10,6 @@ import pytest
 from deployguard.errors import FileError, UserError
 from deployguard.files.guard_file import load_bundle, resolve
 from deployguard.files.shipped import shipped_names, shipped_policy
-from deployguard.model.check import BalancerCheck
 
 ROOT = Path(__file__).parents[2]
 GUARD = "kind: Guard\nmetadata: {{name: {name}}}\nspec: {{target: {{name: shop}}{more}}}\n---\n"
@@ -48,7 +47,7 @@ def test_a_guard_without_a_word_about_policy_takes_production_and_counts_errors(
     """The balancer of a local fleet sees every request, so a guard without checks is not blind."""
     loaded = resolve(None, load_bundle([write(tmp_path, guard())]))
     assert loaded.policy_name == "production"
-    assert loaded.policy.checks == [BalancerCheck(name="errors")]
+    assert [(c.name, c.source, c.claims) for c in loaded.policy.checks] == [("errors", "balancer", 10.0)]
     assert loaded.fleet is None
 
 
