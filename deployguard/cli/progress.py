@@ -138,3 +138,8 @@ def last_words(document: Document) -> str:
     rollout = document.rollout
     state = f" (rollout {rollout.id})" if rollout else ""
     return f"left `{document.guard}`{state} as it is; go on with `deployguard run --resume --guard {document.guard}`"
+
+
+def handed_words(document: Document) -> str:
+    """Who goes on with a rollout that was handed over."""
+    return f"a background process holds `{document.guard}` where it is; see `deployguard status`, go on with `deployguard resume`"

@@ -144,10 +144,17 @@ def report_of(result: Result, now: dt.datetime) -> dict[str, Any]:
 
 
 def names_of(document: Document, release: Path | None, config: Path | None, name: str | None, digests: tuple[str, str]) -> dict[str, str]:
-    """The document's names with those of a new candidate; at most the newest hundred are kept."""
+    """The document's names with those of a new candidate; at most the newest 150 are kept."""
+    import msgspec
+
+    from deployguard.model.version import Version
+
     names = dict(document.names)
     if release is not None:
         names[digests[0]] = name or release.resolve().name
     if config is not None:
         names[digests[1]] = (name if name and release is None else None) or config.resolve().name
-    return dict(list(names.items())[-100:])
+    candidate = Version(*digests)
+    # The ledger names versions by the digest of the pair, long after the rollout is gone from the document.
+    names[candidate.digest] = msgspec.structs.replace(document, names=names).name(candidate)
+    return dict(list(names.items())[-150:])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from deployguard import clock
-from deployguard.cli.progress import Progress, last_words
+from deployguard.cli.progress import Progress, handed_words, last_words
 from deployguard.driver.loop import Drive, Ended
 from deployguard.driver.tick import Driver
 from deployguard.model.document import Document, Request, RequestVerb
@@ -88,7 +88,8 @@ class Session:
                     self._drive.ask(request("timeout", "the time of the run is over"))
                     ended = self._until()
             if ended.how == "left":
-                self._progress.say(last_words(ended.document))
+                handed = self._terms.hand_over is not None
+                self._progress.say(handed_words(ended.document) if handed else last_words(ended.document))
             self._drive.driver.release()
             return self._result(ended)
         finally:

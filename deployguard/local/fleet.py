@@ -68,6 +68,7 @@ def up(
     layout = Layout(fleet_root(state.resolve(), file.metadata.name))
     if running(layout):
         _must_be_same(layout, file)
+        _not_twice(layout, foreground)
         return FleetClient(layout.root).observe()
     _check_command(file.spec)
     _check_paths(file.spec)
@@ -87,12 +88,21 @@ def up_from_disk(name: str, state: Path, *, foreground: bool = False, on_progres
 
     layout = _existing(name, state)
     if running(layout):
+        _not_twice(layout, foreground)
         return FleetClient(layout.root).observe()
     data = read_bytes(layout.fleet)
     if data is None or not layout.assignments.exists():
         raise UserError(f"the fleet {name} was never started", hint="start it with `deployguard local up -f FILE`")
     with locked(layout.root / "up.lock", f"the fleet {name} is being started by somebody else"):
         return _start(layout, FleetFile.model_validate_json(data).spec, foreground, on_progress)
+
+
+def _not_twice(layout: Layout, foreground: bool) -> None:
+    """Raise `UserError` when a fleet that is up already was to run with this very process."""
+    if foreground:
+        raise UserError(
+            f"the fleet {layout.name} is up already", hint="end it first with `deployguard local down`, or leave out `--foreground`"
+        )
 
 
 def down(name: str, state: Path) -> None:

@@ -17,7 +17,7 @@ def names_of(document: Document) -> dict[str, str]:
     """What people call the versions of the document, by the digest of the pair: the ledger names versions by it."""
     rollout = document.rollout
     versions = [s.version for s in document.stable] + ([rollout.stable, rollout.candidate] if rollout is not None else [])
-    return {version.digest: document.name(version) for version in versions}
+    return {**document.names, **{version.digest: document.name(version) for version in versions}}
 
 
 def stable_of(document: Document, version: Version) -> StableVersion | None:

@@ -36,7 +36,7 @@ def on_one(world: World, guard_name: str = "shop", **over: Any) -> Going:
     return going
 
 
-@pytest.mark.parametrize("lost", [False, True], ids=["kept", "lost"])
+@pytest.mark.parametrize("lost", [pytest.param(False, id="kept", marks=pytest.mark.full), pytest.param(True, id="lost")])
 def test_one_after_another(world: World, lost: bool) -> None:
     """Good, bad and good again on one fleet; also when the guards' store was lost in between, and the fence goes on growing."""
     world.instances = 4
@@ -74,7 +74,7 @@ def test_a_store_that_was_lost_under_a_canary(world: World) -> None:
     assert (done.code, done.data["outcome"]) == (0, "promoted"), done.data["reason"]
 
 
-@pytest.mark.parametrize("lease", ["2s", "10m"], ids=["short-lease", "long-lease"])
+@pytest.mark.parametrize("lease", [pytest.param("2s", marks=pytest.mark.full), "10m"])
 def test_writes_that_fail_past_the_deadline(world: World, lease: str) -> None:
     """The fleet cannot be reached for longer than `rollback.within`: the way back is overdue, goes on, and ends with nothing exposed."""
     world.instances = 4
@@ -165,6 +165,23 @@ def test_another_guard_on_the_same_fleet(world: World) -> None:
     assert (done.code, done.data["outcome"]) == (0, "promoted"), done.err
 
 
+def test_a_frozen_guard_wakes_after_its_lease(world: World) -> None:
+    """A guard that stood still for longer than the lease finds its canary taken back, exposes nothing again, and ends with 12."""
+    world.instances = 4
+    world.up()
+    going = on_one(world, lease="2s")
+    frozen = psutil.Process(going.process.pid)
+    frozen.suspend()
+    eventually(lambda: world.view().retreated is not None and world.on_stable())
+    before = world.uids()
+    frozen.resume()
+    done = going.end()
+    assert (done.code, done.data["outcome"], done.data["quarantined"]) == (12, "withdrawn", [])
+    assert not world.changed(before)
+    assert world.on_stable()
+
+
+@pytest.mark.full
 def test_a_frozen_guard_wakes_after_another_has_promoted(world: World) -> None:
     """A guard that stood still while its lease ran out and another guard promoted changes nothing when it wakes."""
     world.instances = 4

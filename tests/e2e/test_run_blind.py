@@ -11,12 +11,13 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.e2e.world import ERRORS, LOGIN, QUICK, Going, World, eventually, instant, words
+from tests.e2e.world import ERRORS, LOGIN, Going, World, eventually, instant, words
 
 pytestmark = pytest.mark.e2e
 PATIENT = {"hold_after": "2s", "retreat_after": "10m", "hold_limit": "20m"}
 HURRIED = {"hold_after": "2s", "retreat_after": "3s", "hold_limit": "20m"}
-DARK = [{"metrics": "refuse"}, {"metrics": "nan"}]
+FULL = pytest.mark.full
+REFUSE, NAN = {"metrics": "refuse"}, {"metrics": "nan"}
 
 
 def one_then_all(soak: str = "10m") -> list[dict[str, Any]]:
@@ -58,7 +59,7 @@ def suspended(*processes: psutil.Process) -> Iterator[None]:
                 process.resume()
 
 
-@pytest.mark.parametrize("flaws", DARK, ids=["refuse", "nan"])
+@pytest.mark.parametrize("flaws", [pytest.param(REFUSE, id="refuse"), pytest.param(NAN, id="nan", marks=FULL)])
 def test_dark_metrics_hold_and_come_back(world: World, flaws: dict[str, Any]) -> None:
     """Metrics that are refused or NaN everywhere hold the rollout; it goes on by itself when they are back, with a fresh soak."""
     first, second = puppets(world)
@@ -80,7 +81,7 @@ def test_dark_metrics_hold_and_come_back(world: World, flaws: dict[str, Any]) ->
     assert report["exposure_max"]["instances"] == world.instances
 
 
-@pytest.mark.parametrize("flaws", DARK, ids=["refuse", "nan"])
+@pytest.mark.parametrize("flaws", [pytest.param(REFUSE, id="refuse", marks=FULL), pytest.param(NAN, id="nan")])
 def test_dark_metrics_of_the_candidate_retreat(world: World, flaws: dict[str, Any]) -> None:
     """A candidate whose metrics never come is taken back after `retreat_after`, with exit code 12 and nobody condemned."""
     world.instances = 4
@@ -149,7 +150,7 @@ def test_above_half_nothing_moves(world: World) -> None:
     assert world.on_stable()
 
 
-@pytest.mark.parametrize("how", ["kill", "suspend"])
+@pytest.mark.parametrize("how", ["kill", pytest.param("suspend", marks=FULL)])
 def test_no_promotion_without_the_prober(world: World, how: str) -> None:
     """While the prober is killed again and again, or stands still, the rollout is held and names the probe; then it goes on."""
     world.instances = 4
@@ -158,7 +159,7 @@ def test_no_promotion_without_the_prober(world: World, how: str) -> None:
         guard = world.guard(ERRORS, LOGIN, stages=one_then_all("6s"), blind=PATIENT)
         going = world.begin(guard, release=world.release("good"))
         going.says("analyzing stage 1/2")
-        # The guard starts another one: only the last of these ends is not followed by a new prober at once.
+        # The guard starts another prober after each, so it is done again until the rollout is held.
         while "holding (blind)" not in going.err:
             assert going.process.poll() is None, going.err
             for child in psutil.Process(going.process.pid).children():
@@ -192,4 +193,3 @@ def test_a_frozen_guard_has_not_watched(world: World) -> None:
     assert (done.code, report["outcome"]) == (0, "promoted"), report["reason"]
     second = next(step for step in report["trail"] if "stage 2/2" in step["text"])
     assert (instant(second["at"]) - woke).total_seconds() >= 5.5, "the time in which it stood still does not count"
-    assert QUICK["pass"] == "soak"

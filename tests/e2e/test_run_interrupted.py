@@ -28,7 +28,14 @@ def taken_back(world: World) -> None:
     assert world.ledger_is_whole()
 
 
-@pytest.mark.parametrize("numbers", [(signal.SIGINT,), (signal.SIGTERM,), (signal.SIGINT, signal.SIGTERM)], ids=["int", "term", "both"])
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        pytest.param((signal.SIGINT,), id="int", marks=pytest.mark.full),
+        pytest.param((signal.SIGTERM,), id="term"),
+        pytest.param((signal.SIGINT, signal.SIGTERM), id="both"),
+    ],
+)
 def test_interrupted(world: World, numbers: tuple[signal.Signals, ...]) -> None:
     """Ctrl-C and SIGTERM take the canary back and exit with 130; SIGTERM after SIGINT is the same request."""
     before = world.up()
@@ -73,7 +80,7 @@ def test_a_timeout_takes_it_back(world: World) -> None:
     taken_back(world)
 
 
-@pytest.mark.parametrize("verb", ["abort", "rollback"])
+@pytest.mark.parametrize("verb", [pytest.param("abort", marks=pytest.mark.full), "rollback"])
 def test_asked_while_it_is_driven(world: World, verb: str) -> None:
     """`abort` and `rollback` come back when the driver has taken the canary back, which exits with 12."""
     world.up()
@@ -86,7 +93,7 @@ def test_asked_while_it_is_driven(world: World, verb: str) -> None:
     assert "wrong build" in world.why()
 
 
-@pytest.mark.parametrize("verb", ["abort", "rollback"])
+@pytest.mark.parametrize("verb", [pytest.param("abort", marks=pytest.mark.full), "rollback"])
 def test_asked_while_nobody_drives(world: World, verb: str) -> None:
     """Without a guard that runs, `rollback` drives the way back to its end itself."""
     world.up()

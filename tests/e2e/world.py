@@ -290,7 +290,7 @@ class World:
         """A guard file; `over` replaces fields of the policy."""
         spec = {"target": {"kind": "LocalFleet", "name": "shop"}, "policy": {**policy, **over} if isinstance(policy, dict) else policy}
         if isinstance(policy, str):
-            spec |= over
+            spec["override"] = over
         spec["checks"] = list(checks)
         path = self.folder / f"{self.fresh('guard')}.yaml"
         head = {"apiVersion": "deployguard.dev/v1alpha1", "kind": "Guard", "metadata": {"name": name}}
