@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.world import ERRORS, LOGIN, USERS, World, words
+from tests.e2e.world import ERRORS, LOGIN, UNTIL_JUDGED, USERS, World, words
 
 pytestmark = pytest.mark.e2e
 LONG = pytest.mark.full
@@ -46,7 +46,7 @@ def test_errors(shop: World, part: str) -> None:
     """A change that fails 20 % of the requests is condemned by the counts, and `why` has every number of it."""
     before = shop.uids()
     change = shop.release(errors=0.2) if part == "release" else shop.config(errors=0.2)
-    done = shop.run(shop.guard(ERRORS), **{part: change})
+    done = shop.run(shop.guard(ERRORS, stages=UNTIL_JUDGED), **{part: change})
     report = done.data
     judged_bad(shop, before, report, done.code)
     quarantined(report, part)
@@ -131,7 +131,7 @@ def test_only_users_see_it(shop: World, flaw: str) -> None:
 def test_hang_is_counted_by_the_balancer(shop: World) -> None:
     """Requests that are never answered count as failed at the balancer, whatever the release says of itself."""
     before = shop.uids()
-    done = shop.run(shop.guard(USERS), release=shop.release("hang", hang=True))
+    done = shop.run(shop.guard(USERS, stages=UNTIL_JUDGED), release=shop.release("hang", hang=True))
     judged_bad(shop, before, done.data, done.code)
     assert done.data["checks"][0]["name"] == "users"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.world import USERS, World
+from tests.e2e.world import UNTIL_JUDGED, USERS, World
 
 pytestmark = pytest.mark.e2e
 FRONT = {"name": "front", "source": "probe", "every": "500ms", "timeout": "5s", "steps": [{"get": "/", "expect": {"contains": "Welcome"}}]}
@@ -82,8 +82,8 @@ def test_gunicorn(world: World) -> None:
     environment = {"PYTHONDONTWRITEBYTECODE": "1", "HOME": str(world.folder)}
     first = site(world, "one", {"app.py": APP.format(errors=0, name="one")})
     world.up(release=first, command=[*server, "app:application"], env=environment, **PLAIN)
-    guard = world.guard(USERS)
+    guard, careful = world.guard(USERS), world.guard(USERS, stages=UNTIL_JUDGED)
     with world.load(rate=50, journeys=False):
         good(world, guard, site(world, "two", {"app.py": APP.format(errors=0, name="two")}))
-        bad(world, guard, site(world, "raises", {"app.py": APP.format(errors=0.2, name="three")}), "users", "evidence")
-        bad(world, guard, site(world, "broken", {"app.py": "import nothing_of_this_name\n"}), "health", "doomed")
+        bad(world, careful, site(world, "raises", {"app.py": APP.format(errors=0.2, name="three")}), "users", "evidence")
+        bad(world, careful, site(world, "broken", {"app.py": "import nothing_of_this_name\n"}), "health", "doomed")

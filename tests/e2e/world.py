@@ -69,6 +69,8 @@ QUICK = {
     "watch": "2m",
 }
 """A policy that is over in seconds and yet patient with a busy machine."""
+UNTIL_JUDGED = [{"instances": 1, "soak": "5m"}, {"exposure": "100%", "soak": "2s"}]
+"""Stages for what is to be judged bad: the soak never ends before the evidence is there, however few requests come."""
 
 STRINGS = '''
 
