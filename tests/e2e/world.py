@@ -26,6 +26,7 @@ import psutil
 from deployguard.local.client import FleetClient
 from deployguard.local.processes import MARK
 from deployguard.model.target import TargetView
+from tests.e2e.puppet import STRINGS
 
 T = TypeVar("T")
 SHOP = Path(__file__).parents[2] / "examples" / "shop"
@@ -71,32 +72,6 @@ QUICK = {
 """A policy that is over in seconds and yet patient with a busy machine."""
 UNTIL_JUDGED = [{"instances": 1, "soak": "5m"}, {"exposure": "100%", "soak": "2s"}]
 """Stages for what is to be judged bad: the soak never ends before the evidence is there, however few requests come."""
-
-STRINGS = '''
-
-class _Strings(dict):
-    """Flaws that somebody outside pulls: what the file says now comes before what the release says."""
-
-    def get(self, name, default=None):
-        try:
-            pulled = json.loads(Path({path!r}).read_text())
-        except (OSError, ValueError):
-            pulled = {{}}
-        return pulled.get(name, super().get(name, default))
-
-
-_plain = Config.load
-
-
-def _pulled(path, flaws):
-    config = _plain(path, flaws)
-    return config._replace(flaws=_Strings(config.flaws))
-
-
-Config.load = _pulled
-while _Strings().get("wait"):
-    time.sleep(0.05)
-'''
 
 
 def eventually(check: Callable[[], T], seconds: float = PATIENCE) -> T:
