@@ -145,6 +145,16 @@ def test_a_history_that_stable_contradicts_is_dropped() -> None:
     assert counts.worse_evidence(evidence, RULES) > 4.6
 
 
+def test_without_a_floor_the_comparison_stands_alone() -> None:
+    """A floor only ever lowers the evidence; without one the comparison is all there is."""
+    bare = dataclasses.replace(RULES, floor=0.0)
+    evidence = fold(CheckEvidence(), 1, read(1, a=(0, 0)), read(1, new=(0, 0)), bare)
+    evidence = fold(evidence, 2, read(2, a=(0, 500)), read(2, new=(5, 20)), bare)
+
+    assert evidence.floor is None
+    assert counts.worse_evidence(evidence, bare) > 0
+
+
 def test_before_the_exposure_stable_makes_history_and_shows_its_limit() -> None:
     """What stable does before the candidate is there is a prior, and exonerates the candidate from a fault that was there."""
     evidence = CheckEvidence()
