@@ -55,7 +55,7 @@ soak: $(STAMP) ## a hundred thousand stories of crashes, overtaking and outages
 	DEPLOYGUARD_STORIES=100000 $(BIN)/python -m pytest -n $(CORES) tests/properties/test_stories.py
 
 lock: ## write constraints.txt anew: exact versions and hashes, no addresses (needs `uv`)
-	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --quiet -o constraints.txt
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-header --quiet -o constraints.txt
 
 clean: ## remove what was made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build demo-results .coverage
