@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 CORES ?= 2
+# End-to-end tests mostly wait for real time to pass, so more of them run at once than there are cores.
+WAITERS ?= 5
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .PHONY: help setup demo test test-full check format coverage bench soak lock clean
@@ -25,12 +27,13 @@ demo: $(STAMP) ## an outage without the guard, and with it, side by side (two mi
 	$(BIN)/deployguard demo
 
 test: $(STAMP) ## all tests in their short form (ten minutes at most on two cores)
-	$(BIN)/python -m pytest -n $(CORES) -m "not full and not alone"
-	$(BIN)/python -m pytest -n 0 -m "alone and not full"
+	$(BIN)/python -m pytest -n $(CORES) -m "not e2e and not full"
+	$(BIN)/python -m pytest -n $(WAITERS) --dist worksteal -m "e2e and not full and not alone"
+	$(BIN)/python -m pytest -n 0 -m "e2e and alone and not full"
 
 test-full: $(STAMP) ## the long forms: a hundred kills, twenty timed runs, thousands of stories
 	DEPLOYGUARD_STORIES=4000 $(BIN)/python -m pytest -n $(CORES) tests/properties
-	$(BIN)/python -m pytest -n $(CORES) -m "full and not alone"
+	$(BIN)/python -m pytest -n $(WAITERS) --dist worksteal -m "full and not alone"
 	$(BIN)/python -m pytest -n 0 -m "full and alone"
 
 check: $(STAMP) ## format, lint, types, layers, and the tests of the pure core with complete branch coverage
