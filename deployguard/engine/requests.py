@@ -10,7 +10,7 @@ import msgspec
 from deployguard.engine.record import entered, noted
 from deployguard.engine.stages import planned
 from deployguard.model.document import Document, Request
-from deployguard.model.rollout import Advancing, Analyzing, BackWord, Holding, RolledBack, RollingBack, Rollout, Waiting, Watching
+from deployguard.model.rollout import Advancing, Analyzing, BackWord, Failed, Holding, RolledBack, RollingBack, Rollout, Waiting, Watching
 
 if TYPE_CHECKING:
     from deployguard.model.policy import Policy
@@ -81,11 +81,17 @@ def _soaked(policy: Policy, rollout: Rollout, now: dt.datetime) -> Rollout:
 
 
 def turned_back(policy: Policy, rollout: Rollout, why: BackWord, text: str, now: dt.datetime) -> Rollout:
-    """The rollout on its way back to stable; before anything was exposed it simply ends. On the way back it stays as it is."""
+    """The rollout on its way back to stable; before anything was exposed it simply ends.
+
+    On the way back it stays as it is, but for an abort of one that is overdue: that closes it.
+    """
     phase = rollout.phase
     if isinstance(phase, Waiting):
         return entered(rollout, RolledBack(rollout.stable, why, text), text, now, shifts=False)
     if isinstance(phase, (Advancing, Analyzing, Holding, Watching)):
         back = RollingBack(rollout.stable, 0, why, text, now + policy.rollback.within)
         return entered(rollout, back, text, now, shifts=True)
+    if isinstance(phase, RollingBack) and phase.overdue and why == "abort":
+        # The way back may need what no guard can give, a dead disk say; a person may close it, so that others can begin.
+        return entered(rollout, Failed(f"closed by hand: {phase.text}"), text, now, shifts=False)
     return rollout

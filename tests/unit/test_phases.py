@@ -11,12 +11,12 @@ from deployguard.engine import health, phases
 from deployguard.engine.stages import planned
 from deployguard.engine.step import NOTHING
 from deployguard.model.document import Document, StableVersion
-from deployguard.model.rollout import Analyzing, Holding, Promoted, RolledBack, RollingBack, Verifying, Watching
+from deployguard.model.rollout import Analyzing, Failed, Holding, Promoted, RolledBack, RollingBack, Verifying, Watching
 from deployguard.model.target import TargetView
 from deployguard.model.version import Version
 from deployguard.stores.memory import MemoryStore
 from deployguard.targets.simulated import Behaviour, SimulatedTarget
-from tests.properties.world import NEW, OLD, Sim
+from tests.properties.world import NEW, NEXT, OLD, Sim
 
 replace = msgspec.structs.replace
 OLDER = Version("sha256:" + "d" * 64)
@@ -367,3 +367,22 @@ def test_blindness_in_the_watch_is_told_once_and_moves_nothing() -> None:
     texts = [e.text for e in sim.memory.ledgers["web"] if e.event == "blind"]
     assert len(texts) == 2
     assert texts[0].startswith("blind while watching: the target is silent")
+
+
+def test_a_person_may_close_a_way_back_that_is_overdue() -> None:
+    """What cannot be brought back is closed by hand as failed, and the next rollout may begin."""
+    sim, driver = started(bad=0.2)
+    until(sim, driver, Analyzing)
+    stuck(sim)
+    until(sim, driver, RollingBack)
+    sim.ask("abort", "early")
+    while not sim.document().rollout.phase.overdue:
+        sim.tick(driver)
+    sim.ask("abort", "late")
+
+    document = until(sim, driver, Failed)
+
+    assert document.rollout.phase.text.startswith("closed by hand")
+    sim.target.behaviours[OLD.digest] = Behaviour()
+    sim.begin(NEXT, "r2")
+    assert sim.run().stable[0].version == NEXT
