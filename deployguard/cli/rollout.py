@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import typer
 
 from deployguard import clock
 from deployguard.cli import opening
@@ -73,6 +74,7 @@ def started(plan: Plan, files: list[str], guard: str | None, change: Change) -> 
         document = _begin(plan, equipment, resolved, change)
     except RefusedError as error:
         equipment.close()
+        typer.echo(f"error: {error.message}\n\nhint: {error.hint}", err=True)
         return bare_report(resolved.guard.metadata.name, "refused", error.exit_code, f"{error.message}; {error.hint}", clock.now())
     except BaseException:
         equipment.close()
