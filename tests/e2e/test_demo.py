@@ -91,7 +91,6 @@ def check(found: dict[str, Any], incident: str) -> None:
     assert kept["failed_share"] < without["failed_share"] / 2
 
 
-@pytest.mark.alone
 def test_configuration_everywhere_at_once(place: Path) -> None:
     """The configuration of 2019 hurts every user without the guard, and one instance's users with it; one document says so."""
     done = demo(place, "-o", "json")
@@ -102,7 +101,6 @@ def test_configuration_everywhere_at_once(place: Path) -> None:
     assert {**documented(place), "seconds": 0} == {**found, "seconds": 0}
 
 
-@pytest.mark.alone
 def test_green_inside_and_no_login(place: Path) -> None:
     """The release of 2022 is green inside and works for the boss; the probe ends it all the same, and the text says so."""
     done = demo(place, "twitter-2022")
