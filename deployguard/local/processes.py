@@ -13,8 +13,6 @@ import signal
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import psutil
-
 from deployguard import clock
 from deployguard.errors import ForeignState
 from deployguard.local.layout import Layout, read_bytes
@@ -33,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 def identify(pid: int) -> Identity:
     """Who `pid` is now; a start time of 0 when it has already ended."""
+    import psutil  # here and below: a client of the fleet needs none of it, and `status` is one
+
     try:
         return Identity(pid, psutil.Process(pid).create_time())
     except psutil.Error:
@@ -41,6 +41,8 @@ def identify(pid: int) -> Identity:
 
 def alive(identity: Identity) -> bool:
     """Whether this very process still runs. One that has ended and was not yet collected does not."""
+    import psutil
+
     try:
         process = psutil.Process(identity.pid)
         return abs(process.create_time() - identity.created) < _SAME_START and process.status() != psutil.STATUS_ZOMBIE
@@ -112,6 +114,8 @@ def _recorded(layout: Layout) -> Iterator[Identity]:
 
 
 def _marked(layout: Layout) -> Iterator[Identity]:
+    import psutil
+
     spared = _family()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
@@ -123,6 +127,8 @@ def _marked(layout: Layout) -> Iterator[Identity]:
 
 def _family() -> set[int]:
     """This process and its ancestors, which may carry the mark when they were started from inside an instance."""
+    import psutil
+
     try:
         own = psutil.Process()
         return {own.pid, *(process.pid for process in own.parents())}
