@@ -32,7 +32,7 @@ test: $(STAMP) ## all tests in their short form (ten minutes at most on two core
 	$(BIN)/python -m pytest -n 0 -m "e2e and alone and not full"
 
 test-full: $(STAMP) ## the long forms: a hundred kills, twenty timed runs, thousands of stories
-	DEPLOYGUARD_STORIES=4000 $(BIN)/python -m pytest -n $(CORES) tests/properties
+	DEPLOYGUARD_STORIES=3000 $(BIN)/python -m pytest -n $(CORES) tests/properties
 	$(BIN)/python -m pytest -n $(WAITERS) --dist worksteal -m "full and not alone"
 	$(BIN)/python -m pytest -n 0 -m "full and alone"
 
