@@ -8,7 +8,7 @@ CORES ?= 2
 WAITERS ?= 6
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup demo test test-full check format coverage bench soak lock clean
+.PHONY: help setup demo test test-core test-e2e test-alone test-full full-core full-e2e full-alone check format coverage bench soak lock clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,14 +26,26 @@ $(STAMP): constraints.txt pyproject.toml
 demo: $(STAMP) ## an outage without the guard, and with it, side by side (two minutes)
 	$(BIN)/deployguard demo
 
-test: $(STAMP) ## all tests in their short form (ten minutes at most on two cores)
-	$(BIN)/python -m pytest -n $(CORES) -m "not e2e and not full"
-	$(BIN)/python -m pytest -n $(WAITERS) --dist worksteal -m "e2e and not full and not alone"
-	$(BIN)/python -m pytest -n 0 -m "e2e and alone and not full"
+test: test-core test-e2e test-alone ## all tests in their short form (ten minutes at most on two cores)
 
-test-full: $(STAMP) ## the long forms: a hundred kills, twenty timed runs, thousands of stories
+test-core: $(STAMP)
+	$(BIN)/python -m pytest -n $(CORES) -m "not e2e and not full"
+
+test-e2e: $(STAMP)
+	$(BIN)/python -m pytest -n $(WAITERS) --dist worksteal -m "e2e and not full and not alone"
+
+test-alone: $(STAMP)
+	$(BIN)/python -m pytest -n 0 -m "alone and not full"
+
+test-full: full-core full-e2e full-alone ## the long forms: a hundred kills, twenty timed runs, thousands of stories
+
+full-core: $(STAMP)
 	DEPLOYGUARD_STORIES=3000 $(BIN)/python -m pytest -n $(CORES) tests/properties
-	$(BIN)/python -m pytest -n $(WAITERS) --dist worksteal -m "full and not alone"
+
+full-e2e: $(STAMP)
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m "full and not alone"
+
+full-alone: $(STAMP)
 	$(BIN)/python -m pytest -n 0 -m "full and alone"
 
 check: $(STAMP) ## format, lint, types, layers, and the tests of the pure core with complete branch coverage
