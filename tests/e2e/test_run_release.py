@@ -63,8 +63,8 @@ def test_errors(shop: World, part: str) -> None:
     candidate, stable = check["counts"]["candidate"], check["counts"]["stable"]
     for piece in (
         "ROLLED BACK to",
-        f"({candidate['bad']:.0f} of {candidate['total']:.0f})",
-        f"({stable['bad']:.0f} of {stable['total']:.0f})",
+        f"({candidate['bad']:,.0f} of {candidate['total']:,.0f})",
+        f"({stable['bad']:,.0f} of {stable['total']:,.0f})",
         "errors  candidate",
         "ratio ",
         "floor 1%" if "floor" in check["limit"] else "limit 15%",
