@@ -9,11 +9,23 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Tell
-from tests.e2e.world import ERRORS, QUICK, World, eventually, instant, words
+from tests.e2e.world import ERRORS, QUICK, Going, World, eventually, instant, words
 
 pytestmark = pytest.mark.e2e
 LONG_SOAK = [{"instances": 1, "soak": "3m"}, {"exposure": "100%", "soak": "2s"}]
 PLAIN_ERRORS = {key: ERRORS[key] for key in ("name", "source", "bad", "total")}
+
+
+def exit_shown(world: World, going: Going) -> dt.datetime | None:
+    """When an instance exited; None when the way back was complete before anybody could look."""
+    found: list[dt.datetime] = []
+
+    def shown_or_over() -> bool:
+        found.extend(i.exit.at for i in world.view().instances if i.exit is not None)
+        return bool(found) or going.process.poll() is not None
+
+    eventually(shown_or_over)
+    return found[0] if found else None
 
 
 def test_a_crash_at_start_is_decided_at_once(world: World, tell: Tell) -> None:
@@ -22,25 +34,13 @@ def test_a_crash_at_start_is_decided_at_once(world: World, tell: Tell) -> None:
     delays = []
     for _ in range(3):
         going = world.begin(world.guard(ERRORS, stages=LONG_SOAK), release=world.release(crash_at_start=True))
-
-        def first_exit() -> dt.datetime | None:
-            return next((i.exit.at for i in world.view().instances if i.exit is not None), None)
-
-        # The exit shows only until the way back is complete, which a busy machine may miss: then there is no time to tell.
-        left: list[dt.datetime] = []
-
-        def shown_or_over() -> bool:
-            at = first_exit()
-            if at is not None:
-                left.append(at)
-            return at is not None or going.process.poll() is not None
-
-        eventually(shown_or_over)
+        left = exit_shown(world, going)
         done = going.end()
         assert (done.code, done.data["checks"][0]["reason"]) == (10, "doomed")
         assert "analyzing" not in words(done.data)
         assert len(done.data["trail"]) == 3, "one exit was enough"
-        delays += [(instant(done.data["decided"]) - at).total_seconds() for at in left]
+        if left is not None:
+            delays.append((instant(done.data["decided"]) - left).total_seconds())
         eventually(lambda: not any(i.exit for i in world.view().instances))
     tell(f"crash at start: decided {', '.join(f'{delay:.2f}' for delay in delays)} s after the first exit")
 
