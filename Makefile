@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 CORES ?= 2
 # End-to-end tests mostly wait for real time to pass, so more of them run at once than there are cores.
-WAITERS ?= 6
+WAITERS ?= 5
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .PHONY: help setup demo test test-core test-e2e test-alone test-full full-core full-e2e full-alone check format coverage bench soak lock clean
