@@ -78,12 +78,9 @@ def _opened(root: Path, guard: str, build: Callable[[Document, Rig, TargetView],
     """The equipment that drives the new rollout which `build` makes of the saved document."""
     document, revision = FileStore(root, guard).load()
     equipment = resumed(root, document)
-    try:
+    with opening.ended_on_failure(equipment):
         view = equipment.client.observe()
         opening.save(equipment, document, build(document, equipment, view), view, revision)
-    except BaseException:
-        equipment.close()
-        raise
     return equipment
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from deployguard import clock
@@ -48,6 +50,16 @@ def first_names(client: FleetClient, view: TargetView) -> dict[str, str]:
         return {}
     named = {first.release: spec.get("release"), first.config: spec.get("config")}
     return {digest: Path(path).name for digest, path in named.items() if path and digest != NOTHING}
+
+
+@contextmanager
+def ended_on_failure(equipment: Rig) -> Iterator[None]:
+    """Whatever goes wrong inside, or whoever interrupts it, nothing of the equipment is left running."""
+    try:
+        yield
+    except BaseException:
+        equipment.close()
+        raise
 
 
 def save(equipment: Rig, old: Document, new: Document, view: TargetView, revision: str) -> Document:

@@ -71,14 +71,11 @@ def started(plan: Plan, files: list[str], guard: str | None, change: Change) -> 
         )
     equipment = _rig(plan, resolved)
     try:
-        document = _begin(plan, equipment, resolved, change)
+        with opening.ended_on_failure(equipment):
+            document = _begin(plan, equipment, resolved, change)
     except RefusedError as error:
-        equipment.close()
         typer.echo(f"error: {error.message}\n\nhint: {error.hint}", err=True)
         return bare_report(resolved.guard.metadata.name, "refused", error.exit_code, f"{error.message}; {error.hint}", clock.now())
-    except BaseException:
-        equipment.close()
-        raise
     if isinstance(document, dict):
         equipment.close()
         return document
@@ -198,14 +195,9 @@ def resumed(plan: Plan, guard: str) -> dict[str, Any]:
     store = FileStore(plan.state, guard)
     document, revision = _free(plan, store)
     equipment = resumed_rig(plan.state, document)
-    try:
-        rollout = document.rollout
-        assert rollout is not None
+    with opening.ended_on_failure(equipment):
         if _left_after_lease(document):
             document = _again(equipment, document, revision)
-    except BaseException:
-        equipment.close()
-        raise
     return _driven(plan, equipment, document)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from deployguard.clock import Clock
@@ -61,4 +61,3 @@ class World:
     stopped: Callable[[], str] = _nobody
     readings: Readings | None = None
     patience: float = 5.0
-    labels: dict[str, str] = field(default_factory=dict)
