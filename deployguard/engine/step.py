@@ -34,8 +34,13 @@ BUSY = dt.timedelta(milliseconds=250)
 NOTHING = Verdict("undecided", "not_judged", "")
 
 
-def step(policy: Policy, document: Document, seen: Observation, now: dt.datetime) -> Decision:
-    """What to save, and what to do after it. Pure: equal arguments give an equal decision."""
+def step(
+    policy: Policy, document: Document, seen: Observation, now: dt.datetime, stages: tuple[PlannedStage, ...] | None = None
+) -> Decision:
+    """What to save, and what to do after it. Pure: equal arguments give an equal decision.
+
+    `stages` are the policy's own unless given: a simulation gives those with the exposure that was recorded.
+    """
     wake = now + policy.interval
     before = document.rollout
     if before is None:
@@ -43,7 +48,7 @@ def step(policy: Policy, document: Document, seen: Observation, now: dt.datetime
     view = seen.view if isinstance(seen.view, TargetView) else None
     if view is not None and view.fence > before.seq:
         return Decision(document, (), wake, moved=False, outdated=True)
-    stages = planned(policy, max(before.wanted, 1))
+    stages = stages or planned(policy, max(before.wanted, 1))
     rollout = delivered(before, seen)
     requests = fresh(document, seen.requests)
     for request in requests:
