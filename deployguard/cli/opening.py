@@ -10,6 +10,7 @@ from pathlib import Path
 from deployguard import clock
 from deployguard.engine import begin, claims
 from deployguard.engine.begin import Wish
+from deployguard.engine.recording import closing
 from deployguard.errors import UserError
 from deployguard.local.client import FleetClient
 from deployguard.model.document import Document
@@ -67,9 +68,12 @@ def save(equipment: Rig, old: Document, new: Document, view: TargetView, revisio
 
     The old rollout's end is saved before it is told. Raises `StaleView` when somebody saved in between.
     """
-    closed = begin.closed(old, view, clock.now())
+    now = clock.now()
+    closed = begin.closed(old, view, now)
     if closed is not old:
         revision = equipment.store.save(closed, revision)
+        if equipment.readings is not None and closed.rollout is not None:
+            equipment.readings.append(closed.rollout.id, closing(equipment.world.me, old, view, now))
     if closed.rollout is not None:
         equipment.store.append(closed.rollout.outbox)
         equipment.announcer.offer(entry for entry in closed.rollout.outbox if entry.n > closed.rollout.announced)

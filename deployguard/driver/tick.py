@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from deployguard.driver.observe import Observer
 from deployguard.driver.perform import perform
+from deployguard.driver.recording import Recording
 from deployguard.driver.world import World
 from deployguard.engine import claims
 from deployguard.engine.step import step
 from deployguard.errors import DeployguardError, StaleView
-from deployguard.model.action import Action, Decision, Observation
-from deployguard.model.base import encode
+from deployguard.model.action import Action
 from deployguard.model.document import Claim, Document
 
 CHECKPOINT = dt.timedelta(seconds=10)
@@ -40,6 +40,7 @@ class Driver:
     def __init__(self, world: World) -> None:
         self.world = world
         self.observer = Observer(world)
+        self.recording = Recording(world.readings, world.me) if world.readings is not None else None
         self._memo: tuple[Document, str] | None = None
         self._saved: dt.datetime | None = None
 
@@ -47,6 +48,7 @@ class Driver:
         """One look, at most one save, then the actions. Raises `WorldError` when the document cannot be read or a due save fails."""
         world, now = self.world, self.world.clock.now()
         document, revision = self._load()
+        before, fresh = document, self._memo is None
         if other := claims.held_by_other(document, world.me, now, world.gone):
             return Ticked(document, now + world.policy.interval, held=other)
         mine = document.claim is not None and document.claim.holder == world.me
@@ -68,7 +70,8 @@ class Driver:
                 return Ticked(document, now)
             self._saved = now
         self._memo = (document, revision)
-        self._log(seen, decision)
+        if self.recording is not None:
+            self.recording.tick(before, seen, now, decision, fresh=fresh, saved=document if due else None)
         return Ticked(document, decision.wake, saved=due, troubles=self._act(decision.actions))
 
     def _load(self) -> tuple[Document, str]:
@@ -87,17 +90,6 @@ class Driver:
                 # Normal: what was not done is a difference that the next tick finds again.
                 troubles.append(error)
         return tuple(troubles)
-
-    def _log(self, seen: Observation, decision: Decision) -> None:
-        rollout = decision.document.rollout
-        if self.world.readings is None or rollout is None or not seen.answers:
-            return
-        record = {
-            "at": rollout.updated.isoformat(),
-            "seq": rollout.seq,
-            "answers": {name: {path: encode(a).decode() for path, a in by.items()} for name, by in seen.answers.items()},
-        }
-        self.world.readings.append(rollout.id, record)
 
     def release(self) -> None:
         """Give the claim back, keeping everything learnt. A store that has moved on is left alone."""

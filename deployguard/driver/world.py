@@ -27,7 +27,12 @@ class Announcer(Protocol):
 
 
 class Readings(Protocol):
-    """The log of what was judged, for replay. Losing it loses no promise."""
+    """The log of what was seen, for replay. Losing it loses no promise."""
+
+    @property
+    def losses(self) -> int:
+        """How often records were lost that `append` had taken; whoever goes on from them must begin anew."""
+        ...
 
     def append(self, rollout: str, record: dict[str, Any]) -> None:
         """The record is written some time after the return."""

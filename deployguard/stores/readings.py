@@ -1,4 +1,4 @@
-"""The readings log: the judged blocks that `policy simulate` replays. Large, and never needed to decide anything.
+"""The readings log: the recordings from which decisions are replayed. Large, and never needed to decide anything.
 
 So it is buffered and not synced: a crash loses the last seconds of it. Trouble with it is logged once and stops no rollout.
 """
@@ -17,7 +17,6 @@ from urllib.parse import unquote
 import msgspec
 
 from deployguard.errors import DeployguardError
-from deployguard.model.base import encode
 from deployguard.stores import disk
 
 log = logging.getLogger(__name__)
@@ -39,16 +38,29 @@ class FileReadings:
         self._buffered = 0
         self._size = 0
         self._ready = False
+        self._full = False
         self._quiet: set[str] = set()
+        self._losses = 0
+
+    @property
+    def losses(self) -> int:
+        """How often records that were appended did not get into the files."""
+        return self._losses
 
     def append(self, rollout: str, record: dict[str, Any]) -> None:
         """The record will be in the log of `rollout` after the next flush; trouble is logged once and never raised."""
-        line = encode(record) + b"\n"
+        # Not sorted: in what order a map was read may decide the last digit of a sum.
+        line = msgspec.json.encode(record) + b"\n"
         with self._mutex:
             if rollout != self._rollout:
                 self._flush()
-                self._rollout, self._size, self._ready = rollout, 0, False
+                self._rollout, self._size, self._ready, self._full = rollout, self._size_of(rollout), False, False
+            if self._full:
+                return
             if self._size + self._buffered + len(line) > self._limit:
+                # Also what would still fit: it could not be understood without this one.
+                self._full = True
+                self._losses += 1
                 self._once(f"{rollout} limit", f"the readings of {rollout} have reached {self._limit} bytes; later ones are not kept")
                 return
             self._lines.append(line)
@@ -86,6 +98,12 @@ class FileReadings:
         except OSError as error:
             raise disk.refused("read", path, error) from error
 
+    def _size_of(self, rollout: str) -> int:
+        try:
+            return self._path(rollout).stat().st_size
+        except OSError:
+            return 0
+
     def _path(self, rollout: str) -> Path:
         return self.directory / f"{disk.safe_name(rollout)}.jsonl"
 
@@ -117,6 +135,7 @@ class FileReadings:
             self._size = size + len(data)
             self._prune()
         except (OSError, DeployguardError) as error:
+            self._losses += 1
             self._once(self._rollout, f"could not keep readings of {self._rollout}, the rollout goes on without them: {error}")
 
     def _prune(self) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from deployguard.driver.tick import Driver
-from deployguard.driver.world import World
+from deployguard.driver.world import Readings, World
 from deployguard.engine import begin
 from deployguard.errors import FileError
 from deployguard.files.read import STDIN
@@ -22,7 +22,7 @@ from deployguard.files.yaml_lines import read_yaml
 from deployguard.model.document import Request, RequestVerb
 from deployguard.model.evidence import Finding
 from deployguard.model.fields import Place
-from deployguard.model.rollout import Rollout, Verifying, Watching
+from deployguard.model.rollout import Entry, Rollout, Verifying, Watching
 from deployguard.model.units import format_duration
 from deployguard.report.words import outcome
 from deployguard.stores.inbox import MemoryInbox
@@ -38,7 +38,7 @@ MOST_TICKS = 200_000
 class Played:
     """What came of a scenario. `findings` are the verdict's numbers at the first difference, or at the end when there is none.
 
-    `diff` is empty when everything came as expected.
+    `diff` is empty when everything came as expected. `entries` are what the ledger holds.
     """
 
     transcript: list[str]
@@ -47,6 +47,7 @@ class Played:
     findings: str
     problems: list[Problem] = field(default_factory=list)
     diff: list[str] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -62,9 +63,12 @@ class Played:
         return "\n".join([*lines, "", *self.findings.splitlines()])
 
 
-def play(loaded: LoadedScenario) -> Played:
-    """The scenario has been played on a simulated clock, as fast as the machine can. Nothing outside is read or changed."""
-    run = _Run(loaded)
+def play(loaded: LoadedScenario, readings: Readings | None = None) -> Played:
+    """The scenario has been played on a simulated clock, as fast as the machine can. Nothing outside is read or changed.
+
+    `readings` get the recording of it.
+    """
+    run = _Run(loaded, readings)
     run.to_end()
     found = matches(loaded.scenario.expected, run.lines, loaded.policy.interval)
     word, code, reason = outcome(run.rollout)
@@ -81,6 +85,7 @@ def play(loaded: LoadedScenario) -> Played:
         findings=next(filter(None, map(run.numbers_at, instants)), run.numbers_at(None)),
         problems=problems,
         diff=difference(loaded.scenario.expected, run.lines, found) if None in found else [],
+        entries=run.entries,
     )
 
 
@@ -111,9 +116,10 @@ def line_of(loaded: LoadedScenario, place: Place) -> int:
 class _Run:
     """One play: the clock jumps from tick to tick, and whatever happens in between happens at its own instant."""
 
-    def __init__(self, loaded: LoadedScenario) -> None:
+    def __init__(self, loaded: LoadedScenario, readings: Readings | None) -> None:
         scenario, policy = loaded.scenario, loaded.policy
         self._loaded = loaded
+        self._readings = readings
         self._start = scenario.start.astimezone(dt.UTC) if scenario.start.tzinfo else scenario.start.replace(tzinfo=dt.UTC)
         self._clock = SimulatedClock(self._start)
         self._memory = MemoryWorld()
@@ -154,6 +160,7 @@ class _Run:
             me=f"guard-{self._guards}",
             gone=lambda _: True,
             stopped=lambda: self._stopped,
+            readings=self._readings,
         )
         return driver_in(world)
 
@@ -222,10 +229,14 @@ class _Run:
         self.problems.append(Problem(self._loaded.path, line_of(self._loaded, ("events", number)), text))
 
     @property
+    def entries(self) -> list[Entry]:
+        """What the ledger holds."""
+        return self._memory.ledgers.get(GUARD, [])
+
+    @property
     def lines(self) -> list[Line]:
         """The transcript: each phase that was entered."""
-        entries = self._memory.ledgers.get(GUARD, [])
-        return [Line(e.at - self._start, f"{e.phase} {e.text}".rstrip()) for e in entries if e.event == "transition"]
+        return [Line(e.at - self._start, f"{e.phase} {e.text}".rstrip()) for e in self.entries if e.event == "transition"]
 
     def numbers_at(self, at: dt.timedelta | None) -> str:
         """The numbers of the verdict at an instant, or at the end; empty when nothing had been judged by then."""

@@ -40,8 +40,14 @@ class ActsBeforeSaving(Driver):
 class ActsOnEdges(Driver):
     """Acts only in the tick that moved."""
 
-    def _log(self, seen: Any, decision: Decision) -> None:
-        self._moved = decision.moved
+    def tick(self) -> Ticked:
+        with mock.patch("deployguard.driver.tick.step", self._remembering):
+            return super().tick()
+
+    def _remembering(self, *args: Any) -> Decision:
+        decided = step.step(*args)
+        self._moved = decided.moved
+        return decided
 
     def _act(self, actions: Any) -> Any:
         return super()._act(tuple(a for a in actions if self._moved or not isinstance(a, Shift)))

@@ -1,0 +1,255 @@
+"""The recording of a rollout: what each tick saw, so that the same decisions can be made again from it, to the byte.
+
+It is a sequence of records, each a JSON object, by the word under `k`:
+
+    document   a driver loaded this document from the store, and goes on from it
+    tick       what one tick saw: its instant, the view, the answers, the requests of people, and what was saved of it
+    whole      the same, told without reference to the tick before; a reader may begin here
+    closed     the rollout was ended because another one began
+
+Polls are much alike, so a tick tells its view and the answers of each check as text that is deflated with the text of the
+driver's last tick as its dictionary; what is equal to it is left out. `by` tells drivers apart whose ticks lie in one recording,
+and `n` counts the ticks of one driver since its document, so that a lost record is noticed.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime as dt
+import hashlib
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from deployguard.errors import ForeignState
+from deployguard.model.action import Observation
+from deployguard.model.base import encode
+from deployguard.model.document import Document, Request
+from deployguard.model.reading import Answer, Missing
+from deployguard.model.rollout import Phase
+from deployguard.model.target import TargetView
+
+FORMAT = 2
+WHOLE_EVERY = dt.timedelta(minutes=5)
+DOCUMENT, TICK, WHOLE, CLOSED = "document", "tick", "whole", "closed"
+_LEVEL = 3
+"""Of the deflation: the higher ones take twice the time for a sixth of the size."""
+
+_VIEW: msgspec.json.Decoder[TargetView] = msgspec.json.Decoder(TargetView)
+_ANSWERS: msgspec.json.Decoder[dict[str, Answer]] = msgspec.json.Decoder(dict[str, Answer])
+_HINT = "every decision it led to is still in the ledger: `deployguard why ROLLOUT` without `--replay`"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A driver, known as `holder` to its claims and as `by` in this recording, loaded `document` and goes on from it."""
+
+    by: str
+    at: dt.datetime
+    holder: str
+    document: Document
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a tick of driver `by` saw at `at`. `phase` is the one that it left the rollout in.
+
+    `saved`: its document was saved. `digest` is that of the saved document when the tick moved, else empty.
+    """
+
+    by: str
+    at: dt.datetime
+    seen: Observation
+    phase: Phase
+    saved: bool
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """Another rollout began, and this one, saved as `document`, was ended."""
+
+    at: dt.datetime
+    document: Document
+    view: TargetView
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """From here on records of driver `by` are lost, until it loads its document again; `at` is the first instant that is known of it."""
+
+    by: str
+    at: dt.datetime
+
+
+Record = Loaded | Looked | Closed | Lost
+
+
+def digest(document: Document) -> str:
+    """What tells one saved document from another."""
+    return hashlib.sha256(encode(document)).hexdigest()[:16]
+
+
+def named(holder: str) -> str:
+    """The short name of a driver in a recording."""
+    return f"{zlib.crc32(holder.encode()):08x}"
+
+
+def _plain(value: Any) -> Any:
+    return msgspec.to_builtins(value)
+
+
+class Recorder:
+    """The writing end for one driver: it keeps the texts of its last tick, and nothing else."""
+
+    def __init__(self, holder: str, version: str) -> None:
+        self._holder, self._by, self._version = holder, named(holder), version
+        self._texts: dict[str, bytes] = {}
+        self._n = 0
+        self._phase: Phase | None = None
+        self._whole: dt.datetime | None = None
+
+    def document(self, document: Document, at: dt.datetime) -> dict[str, Any]:
+        """The record of a document that this driver goes on from; the next tick will be a whole one."""
+        self._texts, self._n, self._phase, self._whole = {}, 0, None, None
+        head = {"k": DOCUMENT, "by": self._by, "at": _plain(at), "format": FORMAT}
+        return {**head, "version": self._version, "holder": self._holder, "document": _plain(document)}
+
+    def tick(self, seen: Observation, at: dt.datetime, phase: Phase, *, saved: bool, digest: str) -> dict[str, Any]:
+        """The record of a tick."""
+        whole = self._whole is None or not dt.timedelta(0) <= at - self._whole < WHOLE_EVERY
+        if whole:
+            self._texts, self._phase, self._whole = {}, None, at
+        record: dict[str, Any] = {"k": WHOLE if whole else TICK, "by": self._by, "n": self._n, "at": _plain(at)}
+        if isinstance(seen.view, Missing):
+            record["silent"] = _plain(seen.view)
+        elif view := self._told("view", msgspec.json.encode(seen.view)):
+            record["view"] = view
+        if seen.answers:
+            record["answers"] = {name: self._told(f"answers {name}", msgspec.json.encode(by)) for name, by in seen.answers.items()}
+        if seen.requests:
+            record["requests"] = _plain(seen.requests)
+        if seen.stopped:
+            record["stopped"] = seen.stopped
+        if phase != self._phase:
+            record["phase"] = _plain(phase)
+        record["heard"] = [seen.ledgered, seen.announced]
+        if saved:
+            record["saved"] = digest or True
+        self._n, self._phase = self._n + 1, phase
+        return record
+
+    def _told(self, name: str, text: bytes) -> str | None:
+        """The text as it is written: against the last one of this name; None when it is equal to it."""
+        last = self._texts.get(name, b"")
+        if text == last:
+            return None
+        self._texts[name] = text
+        packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_DEFAULT_STRATEGY, last)
+        return base64.b64encode(packer.compress(text) + packer.flush()).decode()
+
+
+def closing(holder: str, document: Document, view: TargetView, at: dt.datetime) -> dict[str, Any]:
+    """The record of a rollout, saved as `document`, that ended because another one began."""
+    return {"k": CLOSED, "by": named(holder), "at": _plain(at), "format": FORMAT, "document": _plain(document), "view": _plain(view)}
+
+
+@dataclass(slots=True)
+class _Stream:
+    """What is known of one driver while its records are read."""
+
+    n: int = 0
+    texts: dict[str, bytes] = field(default_factory=dict)
+    answers: dict[str, dict[str, Answer]] = field(default_factory=dict)
+    view: TargetView | None = None
+    phase: Phase | None = None
+
+
+def read(records: Iterable[dict[str, Any]], rollout: str) -> Iterator[Record]:
+    """The recording of `rollout`, record by record. Raises `ForeignState` when it is not one that this version can read.
+
+    A record that does not follow the driver's last one is told as `Lost`, and so is what would have to follow it.
+    """
+    streams: dict[str, _Stream] = {}
+    for number, record in enumerate(records, 1):
+        word = _word(record, rollout, number)
+        try:
+            by, at = record["by"], msgspec.convert(record["at"], dt.datetime)
+            if word == DOCUMENT:
+                streams[by] = _Stream()
+                yield Loaded(by, at, record["holder"], msgspec.convert(record["document"], Document), record["version"])
+            elif word == CLOSED:
+                yield Closed(at, msgspec.convert(record["document"], Document), msgspec.convert(record["view"], TargetView))
+            elif word == WHOLE and not streams and number == 1:
+                streams[by] = _Stream(n=record["n"])
+                yield _looked(streams[by], record, by, at)
+            elif by in streams:
+                yield _looked(streams[by], record, by, at)
+        except _Gap:
+            del streams[by]
+            yield Lost(by, at)
+        except (msgspec.DecodeError, KeyError, TypeError, ValueError, zlib.error, binascii.Error) as error:
+            raise _unreadable(rollout, f"record {number} is damaged: {type(error).__name__}: {error}") from error
+
+
+class _Gap(Exception):
+    """A record is missing before this one."""
+
+
+def _word(record: dict[str, Any], rollout: str, number: int) -> str:
+    word = record.get("k")
+    if word is None and "answers" in record:
+        raise _unreadable(rollout, "an older version of deployguard wrote it, which did not keep what a replay needs")
+    if record.get("format", FORMAT) != FORMAT:
+        raise _unreadable(rollout, f"it has format {record['format']}, and this version of deployguard reads format {FORMAT}")
+    if word not in (DOCUMENT, TICK, WHOLE, CLOSED):
+        raise _unreadable(rollout, f"record {number} is none of a recording")
+    return str(word)
+
+
+def _unreadable(rollout: str, why: str) -> ForeignState:
+    return ForeignState(f"could not read the recording of `{rollout}`: {why}", hint=_HINT)
+
+
+def _looked(stream: _Stream, record: dict[str, Any], by: str, at: dt.datetime) -> Looked:
+    if record["n"] != stream.n:
+        raise _Gap
+    stream.n += 1
+    if record["k"] == WHOLE:
+        stream.texts, stream.answers, stream.view, stream.phase = {}, {}, None, None
+    if "view" in record:
+        stream.view = _VIEW.decode(_text(stream, "view", record["view"]))
+    view: TargetView | Missing | None = msgspec.convert(record["silent"], Missing) if "silent" in record else stream.view
+    answers = {}
+    for name, told in record.get("answers", {}).items():
+        if told is not None:
+            stream.answers[name] = _ANSWERS.decode(_text(stream, f"answers {name}", told))
+        answers[name] = stream.answers[name]
+    if "phase" in record:
+        stream.phase = msgspec.convert(record["phase"], Phase)
+    if view is None or stream.phase is None:
+        raise ValueError("its view or its phase is missing")
+    seen = Observation(
+        view=view,
+        answers=answers,
+        requests=msgspec.convert(record.get("requests", ()), tuple[Request, ...]),
+        ledgered=int(record["heard"][0]),
+        announced=int(record["heard"][1]),
+        stopped=str(record.get("stopped", "")),
+    )
+    saved = record.get("saved", False)
+    return Looked(by, at, seen, stream.phase, bool(saved), saved if isinstance(saved, str) else "")
+
+
+def _text(stream: _Stream, name: str, told: str) -> bytes:
+    unpacker = zlib.decompressobj(-zlib.MAX_WBITS, stream.texts.get(name, b""))
+    text = unpacker.decompress(base64.b64decode(told))
+    if not unpacker.eof:
+        raise ValueError("a text is cut off")
+    stream.texts[name] = text
+    return text
