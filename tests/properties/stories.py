@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hypothesis import strategies as st
 
 from deployguard.driver.tick import Driver
+from deployguard.driver.world import Readings
 from deployguard.errors import DeployguardError
 from deployguard.model.rollout import Watching
 from deployguard.stores.memory import MemoryStore
@@ -41,10 +42,11 @@ CANDIDATES = {
 class Story:
     """One rollout and its driver, to which events happen."""
 
-    def __init__(self, candidate: str, driver_class: type[Driver] = Driver) -> None:
+    def __init__(self, candidate: str, driver_class: type[Driver] = Driver, readings: Readings | None = None) -> None:
         bad, behaviour = CANDIDATES[candidate]
         self.sim = Sim(bad=bad, behaviour=behaviour)
         self.sim.driver_class = driver_class
+        self.sim.readings = readings
         self.sim.begin()
         self.driver = self.sim.driver()
         self.asked = 0
@@ -143,9 +145,11 @@ def _request(sim: Sim, verb: str) -> object:
     return Request("last", verb, "ann", sim.clock.at)  # type: ignore[arg-type]
 
 
-def tell(candidate: str, events: list[Event], driver_class: type[Driver] = Driver, *, settles: bool = False) -> Story:
+def tell(
+    candidate: str, events: list[Event], driver_class: type[Driver] = Driver, *, settles: bool = False, readings: Readings | None = None
+) -> Story:
     """The whole story; raises `Broken` or `Bug` when a promise does not hold. With `settles`, its events must suffice to end it."""
-    story = Story(candidate, driver_class)
+    story = Story(candidate, driver_class, readings)
     for event in events:
         story.play(event)
         rollout = story.sim.document().rollout

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
+
 from deployguard.driver.tick import Driver, Ticked
-from deployguard.driver.world import World
-from deployguard.engine import begin, claims
+from deployguard.driver.world import Readings, World
+from deployguard.engine import begin, claims, recording
+from deployguard.engine.recording import Record
 from deployguard.errors import DeployguardError, StaleView, WorldError
 from deployguard.model.base import decode, encode
 from deployguard.model.document import Document, Request
@@ -164,6 +167,7 @@ class Sim:
         self.drivers = 0
         self.hook: Callable[[str], None] = lambda what: None
         self.driver_class: type[Driver] = Driver
+        self.readings: Readings | None = None
 
     # -- what drivers use ------------------------------------------------------------------------------------------
 
@@ -196,6 +200,7 @@ class Sim:
             clock=self.clock,
             me=f"driver-{self.drivers}",
             gone=lambda holder: holder not in self.alive,
+            readings=self.readings,
         )
         self.alive = {world.me}
         driver = self.driver_class(world)
@@ -294,6 +299,22 @@ class Sim:
         return sum(NEW in (i.assigned, i.loaded) for i in self.target.instances)
 
 
+class Kept:
+    """Recordings in memory, that pass through their bytes as they do on a disk."""
+
+    losses = 0
+
+    def __init__(self) -> None:
+        self.lines: dict[str, list[bytes]] = {}
+
+    def append(self, rollout: str, record: dict[str, Any]) -> None:
+        self.lines.setdefault(rollout, []).append(msgspec.json.encode(record))
+
+    def read(self, rollout: str) -> Iterator[Record]:
+        """The recording of a rollout."""
+        return recording.read(map(msgspec.json.decode, self.lines[rollout]), rollout)
+
+
 class InThisThread:
     """Runs what is submitted at once: stories are deterministic."""
 
@@ -308,4 +329,4 @@ class InThisThread:
         """Nothing runs."""
 
 
-__all__ = ["NEW", "OLD", "Advancing", "Analyzing", "Broken", "Crash", "Promoted", "Sim", "StaleView", "Watching", "encode"]
+__all__ = ["NEW", "OLD", "Advancing", "Analyzing", "Broken", "Crash", "Kept", "Promoted", "Sim", "StaleView", "Watching", "encode"]
