@@ -97,21 +97,32 @@ def watch(
 
 def why(
     rollout: Annotated[
-        str | None, typer.Argument(help="An older rollout by its id, as `history` shows it; the present one when not given.")
+        str | None,
+        typer.Argument(
+            metavar="[ROLLOUT[/N]]",
+            help="An older rollout by its id, as `history` shows it, or one entry of its ledger; the present one when not given.",
+            show_default=False,
+        ),
     ] = None,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Decide it again from its recording, and compare with the ledger byte for byte.")
+    ] = False,
     guard: GuardOption = None,
     output: OutputOption = "text",
     state: StateOption = None,
 ) -> None:
     """The evidence of a decision: counts of both arms, ratio and interval, limit, exposure, action.
 
+    With --replay the exit code is 1 when a decision does not come out as it was recorded.
+
     Example: deployguard why
+
+    Example: deployguard why r-20260101-120000-1b27eb/3 --replay
     """
     from deployguard import clock
+    from deployguard.cli import replaying
     from deployguard.errors import UserError
-    from deployguard.report.past import report_of_entries
-    from deployguard.report.text import why_entries, why_text
-    from deployguard.report.versions import names_of
+    from deployguard.report.text import why_report, why_text
     from deployguard.report.view import run_report
     from deployguard.report.words import outcome
     from deployguard.stores.file import FileStore
@@ -122,24 +133,26 @@ def why(
     store = FileStore(root, only_guard(root, guard))
     document, now = store.load()[0], clock.now()
     present = document.rollout
-    if present is not None and rollout in (None, present.id):
-        found = list(entries(store.ledger.path, present.id))
+    named = rollout or (present.id if present is not None else None)
+    if named is None:
+        raise UserError(f"the guard `{store.guard}` has no rollout yet", hint="`deployguard history` lists them")
+    wanted = replaying.asked(named)
+    if replay:
+        replaying.replay(store, document, wanted, now, output)
+        return
+    if present is None or wanted.rollout != present.id or wanted.n:
+        report = replaying.told(store, document, wanted, now)
         if output == "text":
-            typer.echo(why_text(document, now, found).rstrip("\n"))
-            return
-        how = outcome(present)
-        write_data(run_report(document, now=now, outcome=how.word, exit_code=how.exit_code, reason=how.reason, entries=found), output)
+            typer.echo(why_report(report).rstrip("\n"))
+        else:
+            write_data(report, output)
         return
-    found = list(entries(store.ledger.path, rollout)) if rollout else []
-    if not found:
-        raise UserError(
-            f"the ledger of `{store.guard}` has no rollout `{rollout}`" if rollout else f"the guard `{store.guard}` has no rollout yet",
-            hint="`deployguard history` lists them",
-        )
+    found = list(entries(store.ledger.path, present.id))
     if output == "text":
-        typer.echo(why_entries(found, now, names_of(document)).rstrip("\n"))
+        typer.echo(why_text(document, now, found).rstrip("\n"))
         return
-    write_data(report_of_entries(found, now, names_of(document)), output)
+    how = outcome(present)
+    write_data(run_report(document, now=now, outcome=how.word, exit_code=how.exit_code, reason=how.reason, entries=found), output)
 
 
 def history(
