@@ -7,14 +7,17 @@ The block form of the growth-rate-optimal e-variable for two streams (Turner, Ly
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import lru_cache
 
-from deployguard.analysis.bets import Grid, clipped, shifted
-from deployguard.analysis.projection import boundary
+from deployguard.analysis.bets import Grid, shifted
+from deployguard.analysis.projection import Cubic, boundary, cubic, with_margin
 from deployguard.model.evidence import Block
-from deployguard.model.reading import Counter
 
 PROMOTE_RATIOS = (0.5, 1.0, 1.25)
-PROMOTE_LOG_WEIGHTS = (math.log(0.25), math.log(0.5), math.log(0.25))
+PROMOTE_WEIGHTS = (0.25, 0.5, 0.25)
+Bet = tuple[float, float, float, Cubic]
+"""th1, log th1, log(1 - th1), and the projection's coefficients."""
 
 
 def log_factor(block: Block, th1: float, th0: float, q1: float, q0: float) -> float:
@@ -27,32 +30,56 @@ def log_factor(block: Block, th1: float, th0: float, q1: float, q0: float) -> fl
     )
 
 
-def worse_factors(block: Block, past: Counter, grid: Grid, ratio: float, margin: float) -> list[float]:
-    """One log factor per bet against H0: p1 <= ratio p0 + margin. `past` counts stable's requests before this block.
+def worse_factors(block: Block, th0: float, grid: Grid, ratio: float, margin: float) -> list[float]:
+    """One log factor per bet against H0: p1 <= ratio p0 + margin; `th0` is stable's rate as known before this block.
 
     A bet that lies inside the null is neutral (0). The block must hold requests of both arms.
     """
-    th0 = clipped(past.bad, past.total)
-    w = block.n1 / (block.n1 + block.n0)
-    factors = []
-    for psi in grid.psi:
-        th1 = shifted(th0, psi)
-        if th1 <= ratio * th0 + margin:
-            factors.append(0.0)
-        else:
-            factors.append(log_factor(block, th1, th0, *boundary(w, th1, th0, ratio, margin)))
-    return factors
+    return _factors(block, th0, _worse(th0, grid, ratio, margin), ratio, margin)
 
 
-def same_factors(block: Block, past: Counter, ratio: float, margin: float) -> list[float]:
+def same_factors(block: Block, th0: float, ratio: float, margin: float) -> list[float]:
     """One log factor per bet against H0: p1 >= ratio p0 + margin, the null that the promote rule must reject."""
-    th0 = clipped(past.bad, past.total)
-    w = block.n1 / (block.n1 + block.n0)
+    return _factors(block, th0, _same(th0, ratio, margin), ratio, margin)
+
+
+@lru_cache(maxsize=4096)
+def _worse(th0: float, grid: Grid, ratio: float, margin: float) -> tuple[Bet | None, ...]:
+    least = ratio * th0 + margin
+    return tuple(_bet(th1, th0, ratio, margin) if th1 > least else None for th1 in (shifted(th0, psi) for psi in grid.psi))
+
+
+@lru_cache(maxsize=1024)
+def _same(th0: float, ratio: float, margin: float) -> tuple[Bet | None, ...]:
+    most = ratio * th0 + margin
+    rates = [min(max(share * th0, 1e-7), 0.9995) for share in PROMOTE_RATIOS]
+    return tuple(_bet(th1, th0, ratio, margin) if th1 < most < 1 else None for th1 in rates)
+
+
+def _bet(th1: float, th0: float, ratio: float, margin: float) -> Bet:
+    return th1, math.log(th1), math.log1p(-th1), cubic(th1, th0, ratio, margin)
+
+
+def _factors(block: Block, th0: float, bets: Sequence[Bet | None], ratio: float, margin: float) -> list[float]:
+    n1, e1, n0, e0 = block.n1, block.e1, block.n0, block.e0
+    ok1, ok0, w = n1 - e1, n0 - e0, n1 / (n1 + n0)
+    log, log1p = math.log, math.log1p
+    log_th0, log_rest0 = log(th0), log1p(-th0)
     factors = []
-    for share in PROMOTE_RATIOS:
-        th1 = min(max(share * th0, 1e-7), 0.9995)
-        if th1 >= ratio * th0 + margin or ratio * th0 + margin >= 1:
+    for bet in bets:
+        if bet is None:
             factors.append(0.0)
+            continue
+        th1, log_th1, log_rest1, parts = bet
+        if margin:
+            q0 = with_margin(w, th1, th0, ratio, margin, parts)
+            q1 = ratio * q0 + margin
         else:
-            factors.append(log_factor(block, th1, th0, *boundary(w, th1, th0, ratio, margin)))
+            q1, q0 = boundary(w, th1, th0, ratio)
+        factor = ok1 * (log_rest1 - log1p(-q1)) + ok0 * (log_rest0 - log1p(-q0))
+        if e1:
+            factor += e1 * (log_th1 - log(q1))
+        if e0:
+            factor += e0 * (log_th0 - log(q0))
+        factors.append(factor)
     return factors

@@ -14,18 +14,18 @@ _HIGHEST = 0.9995
 _CERTAIN = 1500.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Grid:
-    """Odds ratios `psi` and the logarithms of their prior weights, which sum to one."""
+    """Odds ratios `psi` and their prior weights, which sum to one. Compared by identity, so that it is a cheap key."""
 
     psi: tuple[float, ...]
-    log_weight: tuple[float, ...]
+    weight: tuple[float, ...]
 
 
 def _grid(psi: tuple[float, ...], power: float) -> Grid:
     raw = [p**-power for p in psi]
     total = sum(raw)
-    return Grid(psi, tuple(math.log(r / total) for r in raw))
+    return Grid(psi, tuple(r / total for r in raw))
 
 
 REFERENCE = _grid(tuple(1.7 * (_CERTAIN / 1.7) ** (g / 5) for g in range(6)), 0.3)
@@ -52,3 +52,11 @@ def shifted(rate: float, psi: float) -> float:
 def clipped(bad: float, total: float) -> float:
     """The rate bad/total kept inside [1e-6, 0.999], so that every bet has finite logarithms."""
     return min(max(bad / total, 1e-6), 0.999)
+
+
+_FINENESS = 200.0
+
+
+def settled(bad: float, total: float) -> float:
+    """As `clipped`, rounded to steps of half a percent: bets that hardly differ are the same bets, and are made once."""
+    return math.exp(round(math.log(clipped(bad, total)) * _FINENESS) / _FINENESS)

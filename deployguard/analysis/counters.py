@@ -7,54 +7,109 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
-from deployguard.model.evidence import CheckEvidence
-from deployguard.model.reading import Counter, Counters, Window
+from deployguard.model.evidence import Tallies
+from deployguard.model.reading import Buckets, Counter, Counters, Gauges
 
 ZERO = Counter(0.0, 0.0)
+Last = Mapping[str, Mapping[str, Counter]]
+V = TypeVar("V")
 
 
-def delta(evidence: CheckEvidence, arm: str, reading: Counters | Window, began: dt.datetime) -> Counter | None:
-    """Bad and total requests of `arm` since its last reading; None when a window does not continue where the last one ended.
+def increments(last: Last, arm: str, now: Mapping[str, Counter], born: Mapping[str, dt.datetime], began: dt.datetime) -> list[Counter]:
+    """Bad and total requests of each instance of `arm` since its last reading.
 
     A process that was born after the rollout `began` counts from its first request; an older one that is met for the first time is only a
     baseline; a counter that went down has been reset, and its new value is the delta.
     """
-    if isinstance(reading, Window):
-        last = evidence.read_at.get(arm)
-        if last is not None and reading.start != last:
-            return None
-        return _clip(reading.bad, reading.total)
+    mine = last.get(arm) or {}
+    found = []
+    for uid, value in now.items():
+        base = mine.get(uid) or before(last, uid)
+        bad, total = value.bad, value.total
+        if base is None:
+            start = born.get(uid)
+            if start is None or start < began:
+                continue
+        elif total >= base.total and bad >= base.bad:
+            bad, total = bad - base.bad, total - base.total
+        found.append(Counter(min(total, bad), total))
+    return found
+
+
+def tallied(
+    last: Mapping[str, Mapping[str, Tallies]],
+    arm: str,
+    now: Mapping[str, Tallies],
+    born: Mapping[str, dt.datetime],
+    began: dt.datetime,
+    warm: dt.datetime,
+) -> list[Tallies]:
+    """As `increments`, for counts by category. Instances born after `warm` are still warming up: what they count is left out."""
+    mine = last.get(arm) or {}
+    found = []
+    for uid, value in now.items():
+        start = born.get(uid)
+        if start is not None and start > warm:
+            continue
+        base = mine.get(uid)
+        if base is None:
+            base = before(last, uid)
+        if base is None:
+            if start is None or start < began:
+                continue
+            found.append(value)
+        elif len(base) == len(value):
+            fell = any(v < b for v, b in zip(value, base, strict=True))
+            found.append(value if fell else tuple(v - b for v, b in zip(value, base, strict=True)))
+    return found
+
+
+def before(last: Mapping[str, Mapping[str, V]], uid: str) -> V | None:
+    """What the process `uid` had counted in whichever arm: one that changed its version without a restart takes its counters along."""
+    for values in last.values():
+        if uid in values:
+            return values[uid]
+    return None
+
+
+def summed(counters: Sequence[Counter]) -> Counter:
+    """The sum over instances."""
+    if len(counters) == 1:
+        return counters[0]
     bad = total = 0.0
-    for uid, now in reading.by_instance.items():
-        base = _base(evidence, arm, uid, now, reading.born.get(uid), began)
-        bad += now.bad - base.bad
-        total += now.total - base.total
-    return _clip(bad, total)
+    for one in counters:
+        bad += one.bad
+        total += one.total
+    return Counter(bad, total)
 
 
-def _base(evidence: CheckEvidence, arm: str, uid: str, now: Counter, born: dt.datetime | None, began: dt.datetime) -> Counter:
-    before = evidence.last.get(arm, {}).get(uid)
-    if before is None:
-        # A process that changed its version without a restart takes its counters along to the other arm.
-        before = next((counters[uid] for counters in evidence.last.values() if uid in counters), None)
-    if before is None:
-        return ZERO if born is not None and born >= began else now
-    return before if now.total >= before.total and now.bad >= before.bad else ZERO
+def plus(a: Counter, b: Counter) -> Counter:
+    """The sum of two counts."""
+    return Counter(a.bad + b.bad, a.total + b.total)
 
 
-def _clip(bad: float, total: float) -> Counter:
-    total = max(total, 0.0)
-    return Counter(min(max(bad, 0.0), total), total)
+def added(a: Tallies, b: Tallies) -> Tallies:
+    """The sum of two counts by category; nothing counts as nothing in every category."""
+    if not a:
+        return b
+    return tuple(x + y for x, y in zip(a, b, strict=True)) if b else a
 
 
-def remembered(evidence: CheckEvidence, arm: str, reading: Counters | Window) -> dict[str, Counter]:
+def kept(old: Mapping[str, V], now: dict[str, V], unread: tuple[str, ...]) -> dict[str, V]:
     """What to keep of an arm's counters for the next delta: the new values, and the old ones of instances that did not answer."""
-    if isinstance(reading, Window):
-        return {}
-    old = evidence.last.get(arm, {})
-    return {**{uid: old[uid] for uid in reading.unread if uid in old}, **reading.by_instance}
+    if not unread:
+        return now
+    return {**{uid: old[uid] for uid in unread if uid in old}, **now}
+
+
+def same_crew(reading: Counters | Buckets | Gauges, last: Mapping[str, V]) -> bool:
+    """Whether a reading speaks of the instances of the last one, those that did not answer included."""
+    if reading.unread:
+        return {*reading.by_instance, *reading.unread} == last.keys()
+    return reading.by_instance.keys() == last.keys()
 
 
 def trusted(history: Counter, seen: Counter) -> Counter:
@@ -67,9 +122,8 @@ def trusted(history: Counter, seen: Counter) -> Counter:
     return history if abs(seen.bad - expected) <= 4 * math.sqrt(expected + 1) else Counter(0.5, 50.0)
 
 
-def history_of(reading: Counters | Window, most: float = 5000.0) -> Counter:
+def history_of(counters: Sequence[Counter], most: float = 5000.0) -> Counter:
     """What stable had counted before the rollout, as a prior for the bets: wrong history costs power, never validity."""
-    counters: Mapping[str, Counter] = reading.by_instance if isinstance(reading, Counters) else {"": Counter(reading.bad, reading.total)}
-    bad, total = sum(c.bad for c in counters.values()), sum(c.total for c in counters.values())
-    scale = min(1.0, most / total) if total > 0 else 0.0
-    return Counter(0.5 + bad * scale, 50.0 + total * scale)
+    was = summed(counters)
+    scale = min(1.0, most / was.total) if was.total > 0 else 0.0
+    return Counter(0.5 + was.bad * scale, 50.0 + was.total * scale)

@@ -1,37 +1,40 @@
-"""Checks on bad and total requests: folding what was read into evidence, and saying what the evidence shows.
+"""Checks on bad and total requests: folding what was read into evidence.
 
-Everything is pure and the state small: one e-process for "worse than stable", one for each limit, one for "not worse than claimed".
+Everything is pure and the state small: one e-process for "worse than stable", one for each limit, one for "not worse than claimed". What
+the evidence says is in `enough` and `findings`.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import cast
 
 import msgspec
 
-from deployguard.analysis.arms import PROMOTE_LOG_WEIGHTS, same_factors, worse_factors
-from deployguard.analysis.bets import REFERENCE, Grid
-from deployguard.analysis.counters import ZERO, delta, history_of, remembered, trusted
+from deployguard.analysis.arms import PROMOTE_WEIGHTS, same_factors, worse_factors
+from deployguard.analysis.bets import Grid
+from deployguard.analysis.counters import ZERO, history_of, increments, kept, plus, same_crew, summed
+from deployguard.analysis.dispersion import in_use, spread_after
 from deployguard.analysis.eprocess import log_value, play, start, tempered
-from deployguard.analysis.limits import limit_factors
-from deployguard.analysis.planner import requests_needed
-from deployguard.model.evidence import Block, CheckEvidence, Gap, Process
-from deployguard.model.reading import Answer, Counter, Counters, Missing, Window
+from deployguard.analysis.gaps import elapsed, heard
+from deployguard.analysis.limits import against, evidence_of, watched
+from deployguard.analysis.share import split_after
+from deployguard.analysis.strata import PATIENCE, Ripe, piled, pooled, proved, proving
+from deployguard.model.evidence import CountsEvidence, Limited, Process, Stratum
+from deployguard.model.reading import Answer, Counter, Counters, Window
 from deployguard.model.target import CANDIDATE, STABLE
 
-MOST_PILED = 6
-MOST_SEGMENTS = 8
-ALPHA_PROMOTE = 0.05
+_FRESH = Stratum()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class CountsRules:
     """What a policy says about one counts check, in plain numbers.
 
-    `weight` is the check's share of alpha, split evenly between the comparison and the limit when it has both.
+    `weight` is the check's share of alpha, split evenly between the comparison and the limit when it has both. `dispersion` None: it is
+    measured, and `cap` bounds what one block may multiply the evidence by until it has been.
     """
 
     compare: bool
@@ -40,7 +43,7 @@ class CountsRules:
     floor: float
     claims: float
     limit: float | None
-    dispersion: float
+    dispersion: float | None
     late_onset: bool
     cap: float | None
     alpha: float
@@ -48,6 +51,7 @@ class CountsRules:
     proof: bool
     grid: Grid
     interval: float
+    traffic_share: float | None = None
 
     @property
     def parts(self) -> int:
@@ -56,200 +60,229 @@ class CountsRules:
 
 
 def fold(
-    evidence: CheckEvidence,
+    evidence: CountsEvidence,
     answers: Mapping[str, Answer],
     arms: tuple[str, ...],
     rules: CountsRules,
     began: dt.datetime,
     now: dt.datetime,
-) -> CheckEvidence:
-    """The evidence after one poll of `arms`.
+    given: float = 0.0,
+) -> CountsEvidence:
+    """The evidence after one poll of `arms`; `given` is the share of the instances, and so of the traffic, that the candidate has.
 
     Each arm that answered is counted; the two are compared only over the same interval, so the comparison waits for the one
     that is missing. An absolute limit does not wait: it needs no control.
     """
-    gaps, readings = _gaps(evidence, answers, arms, now)
-    deltas = {arm: delta(evidence, arm, reading, began) for arm, reading in readings.items()}
-    moved = {arm: d for arm, d in deltas.items() if d is not None}
-    if not moved:
+    gaps, came = heard(evidence, answers, arms, now, Counters, Window)
+    readings = cast("dict[str, Counters | Window]", came)
+    parts = {arm: found for arm, r in readings.items() if (found := _moved(evidence, arm, r, began)) is not None}
+    if not parts:
         return msgspec.structs.replace(evidence, gaps=gaps)
-    readings = {arm: readings[arm] for arm in moved}
+    readings = {arm: readings[arm] for arm in parts}
+    moved = {arm: summed(found) for arm, found in parts.items()}
+    split = _by_stratum(evidence, readings, began) if evidence.parts or _stratified(readings) else {"": moved}
     at = {arm: r.at if isinstance(r, Counters) else r.end for arm, r in readings.items()}
     aligned = len(moved) == len(arms)
-    seconds = (min(at.values()) - evidence.through).total_seconds() if evidence.through else rules.interval
-    changed = CANDIDATE in readings and _crew(readings[CANDIDATE]) != set(evidence.last.get(CANDIDATE, {}))
-    history = evidence.history
+    through = min(at.values())
+    seconds = elapsed(evidence, through, rules.interval)
+    strata = evidence.strata
     if STABLE in readings and STABLE not in evidence.read_at:
-        history = history_of(readings[STABLE])
-    kept = {} if aligned else evidence.last
-    after = msgspec.structs.replace(
+        strata = _known(strata, readings[STABLE])
+    last, inside = _remembered(evidence, readings, aligned=aligned)
+    candidate = readings.get(CANDIDATE)
+    changed = isinstance(candidate, Counters) and not same_crew(candidate, evidence.last.get(CANDIDATE, {}))
+    evidence = msgspec.structs.replace(
         evidence,
-        through=min(at.values()) if aligned else evidence.through,
-        read_at={**evidence.read_at, **at},
-        last={**kept, **{arm: remembered(evidence, arm, reading) for arm, reading in readings.items()}},
+        through=through if aligned else evidence.through,
+        read_at=at if aligned else {**evidence.read_at, **at},
+        last=last,
+        parts=inside,
         gaps=gaps,
-        history=history,
+        strata=strata,
+        spread=spread_after(evidence.spread, parts[STABLE], moved[STABLE]) if STABLE in moved else evidence.spread,
     )
     if CANDIDATE not in arms:
-        # Before the exposure: what stable does now is history for the bets, and tells whether the limit was broken before.
-        limit = _limits(evidence, moved, rules, max(seconds, 0.0)) if rules.limit is not None else {}
-        return msgspec.structs.replace(after, history=_plus(history, moved[STABLE]), limit=limit)
-    return _count(after, moved, rules, max(seconds, 0.0), now, changed=changed, aligned=aligned)
+        return _before_exposure(evidence, moved[STABLE], split, rules, seconds)
+    if rules.traffic_share is not None and aligned and 0 < given < 1:
+        mine, theirs = moved[CANDIDATE].total, moved[STABLE].total
+        evidence = msgspec.structs.replace(evidence, split=split_after(evidence.split, mine, theirs, given, rules.traffic_share))
+    return _counted(evidence, moved, split, rules, seconds, now, changed=changed, aligned=aligned)
 
 
-def _gaps(
-    evidence: CheckEvidence, answers: Mapping[str, Answer], arms: tuple[str, ...], now: dt.datetime
-) -> tuple[dict[str, Gap], dict[str, Counters | Window]]:
-    gaps: dict[str, Gap] = {}
-    readings: dict[str, Counters | Window] = {}
-    for arm in arms:
-        answer = answers.get(arm) or Missing("not_read")
-        if isinstance(answer, (Counters, Window)):
-            readings[arm] = answer
+def _moved(evidence: CountsEvidence, arm: str, reading: Counters | Window, began: dt.datetime) -> list[Counter] | None:
+    """What each instance of `arm` added; None for a window that does not continue where the last one ended."""
+    if isinstance(reading, Counters):
+        return increments(evidence.last, arm, reading.by_instance, reading.born, began)
+    last = evidence.read_at.get(arm)
+    if last is not None and reading.start != last:
+        return None
+    total = max(reading.total, 0.0)
+    return [Counter(min(max(reading.bad, 0.0), total), total)]
+
+
+def _stratified(readings: Mapping[str, Counters | Window]) -> bool:
+    return any(isinstance(r, Counters) and r.strata for r in readings.values())
+
+
+def _by_stratum(evidence: CountsEvidence, readings: Mapping[str, Counters | Window], began: dt.datetime) -> dict[str, dict[str, Counter]]:
+    """What each arm added, by stratum."""
+    split: dict[str, dict[str, Counter]] = {}
+    for arm, reading in readings.items():
+        if isinstance(reading, Window):
             continue
-        reason, detail = (answer.reason, answer.detail) if isinstance(answer, Missing) else ("error", "not a reading of counts")
-        since = evidence.gaps[arm].since if arm in evidence.gaps else now
-        gaps[arm] = Gap(since, reason, detail)
-    return gaps, readings
+        for name, by_instance in reading.strata.items():
+            inside = increments(evidence.parts.get(name, {}), arm, by_instance, reading.born, began)
+            split.setdefault(name, {})[arm] = summed(inside)
+    return split
 
 
-def _crew(reading: Counters | Window) -> set[str]:
-    return {*reading.by_instance, *reading.unread} if isinstance(reading, Counters) else set()
+def _known(strata: Mapping[str, Stratum], reading: Counters | Window) -> dict[str, Stratum]:
+    """The strata with what stable had counted at its first reading as history, unless one was learnt before."""
+    if isinstance(reading, Window):
+        split: dict[str, list[Counter]] = {"": [Counter(reading.bad, reading.total)]}
+    else:
+        split = {name: list(values.values()) for name, values in (reading.strata or {"": reading.by_instance}).items()}
+    return {name: strata.get(name) or Stratum(history_of(values)) for name, values in split.items()}
 
 
-def _plus(a: Counter, b: Counter) -> Counter:
-    return Counter(a.bad + b.bad, a.total + b.total)
+def _remembered(
+    evidence: CountsEvidence, readings: Mapping[str, Counters | Window], *, aligned: bool
+) -> tuple[dict[str, dict[str, Counter]], dict[str, dict[str, dict[str, Counter]]]]:
+    """The counters that the next deltas start from, of all requests and by stratum."""
+    last: dict[str, dict[str, Counter]] = {} if aligned else dict(evidence.last)
+    parts: dict[str, dict[str, dict[str, Counter]]] = {} if aligned else {name: dict(by) for name, by in evidence.parts.items()}
+    for arm, reading in readings.items():
+        if isinstance(reading, Window):
+            last[arm] = {}
+            continue
+        last[arm] = kept(evidence.last.get(arm, {}), reading.by_instance, reading.unread)
+        for name, by_instance in reading.strata.items():
+            old = evidence.parts.get(name, {}).get(arm, {})
+            parts.setdefault(name, {})[arm] = kept(old, by_instance, reading.unread)
+    return last, parts
 
 
-def _count(
-    evidence: CheckEvidence,
+def _before_exposure(
+    evidence: CountsEvidence, moved: Counter, split: Mapping[str, Mapping[str, Counter]], rules: CountsRules, seconds: float
+) -> CountsEvidence:
+    """What stable does now is history for the bets, and tells whether the limit was broken before."""
+    strata = dict(evidence.strata)
+    for name, inside in split.items():
+        stratum = strata.get(name, _FRESH)
+        strata[name] = msgspec.structs.replace(stratum, history=plus(stratum.history, inside[STABLE]))
+    limit = _limits(evidence, {STABLE: moved}, rules, seconds) if rules.limit is not None else evidence.limit
+    return msgspec.structs.replace(evidence, strata=strata, limit=limit)
+
+
+def _counted(
+    evidence: CountsEvidence,
     moved: Mapping[str, Counter],
+    split: Mapping[str, Mapping[str, Counter]],
     rules: CountsRules,
     seconds: float,
     now: dt.datetime,
     *,
     changed: bool,
     aligned: bool,
-) -> CheckEvidence:
+) -> CountsEvidence:
     """The evidence after the deltas of this poll have been counted, and played if both arms have been counted up to the same instant."""
-    mine, theirs = moved.get(CANDIDATE, ZERO), moved.get(STABLE, ZERO)
-    pile = Block() if changed else evidence.pile
-    pile = Block(pile.n1 + mine.total, pile.e1 + mine.bad, pile.n0 + theirs.total, pile.e0 + theirs.bad)
-    piled = 1 if changed else evidence.piled + 1
-    counted = {**evidence.counted, **{arm: _plus(evidence.counted.get(arm, ZERO), d) for arm, d in moved.items()}}
-    evidence = msgspec.structs.replace(
+    mine = moved.get(CANDIDATE, ZERO)
+    counted = {arm: plus(evidence.counted.get(arm, ZERO), m) for arm, m in moved.items()}
+    strata, waited = dict(evidence.strata), seconds
+    ripe: list[Ripe] = []
+    for name, inside in split.items():
+        stratum = strata.get(name, _FRESH)
+        waited = max(waited, stratum.piled + seconds)
+        strata[name], more = piled(
+            stratum, inside.get(CANDIDATE, ZERO), inside.get(STABLE, ZERO), seconds, changed=changed, aligned=aligned
+        )
+        ripe += more
+    worse, same, proven, segments = evidence.worse, evidence.same, evidence.proven + seconds, evidence.segments
+    if ripe and rules.compare:
+        worse = _worse(evidence, ripe, rules, waited)
+        if proven >= PATIENCE:
+            same, strata, proven = (
+                _same(same, strata, rules, in_use(evidence.learnt, evidence.spread, rules.dispersion)[0]),
+                _all(strata),
+                0.0,
+            )
+    for block, _ in ripe:
+        segments = pooled(segments, block)
+    return msgspec.structs.replace(
         evidence,
-        counted=counted,
+        counted=counted if aligned else {**evidence.counted, **counted},
         first_bad=evidence.first_bad or (now if mine.bad > 0 else None),
-        pile=pile,
-        piled=piled,
-        limit=_limits(evidence, moved, rules, seconds) if rules.limit is not None else {},
+        strata=strata,
+        limit=_limits(evidence, moved, rules, seconds) if rules.limit is not None else evidence.limit,
         floor=_floor(evidence, mine, rules, seconds) if CANDIDATE in moved else evidence.floor,
+        worse=worse,
+        same=same,
+        proven=proven,
+        blocks=evidence.blocks + bool(ripe),
+        segments=segments,
     )
-    if not aligned:
-        return evidence
-    if pile.n1 >= 1 and pile.n0 >= 1:
-        # The bets know the past alone: what lies in this pile is taken out of it.
-        stable = counted.get(STABLE, ZERO)
-        seen = Counter(max(stable.bad - pile.e0, 0.0), max(stable.total - pile.n0, 0.0))
-        return _played(evidence, pile, _plus(trusted(evidence.history, seen), seen), rules, seconds)
-    if piled >= MOST_PILED:
-        return msgspec.structs.replace(evidence, pile=Block(), piled=0)
-    return evidence
 
 
-def _limits(evidence: CheckEvidence, moved: Mapping[str, Counter], rules: CountsRules, seconds: float) -> dict[str, Process]:
+def _noise(evidence: CountsEvidence, rules: CountsRules) -> tuple[float, float | None]:
+    """The dispersion to temper by, and the cap per block while it is not known."""
+    phi, known = in_use(evidence.learnt, evidence.spread, rules.dispersion)
+    return phi, None if known else rules.cap
+
+
+def _worse(evidence: CountsEvidence, ripe: list[Ripe], rules: CountsRules, seconds: float) -> Process:
+    process = evidence.worse or start(len(rules.grid.psi), late_onset=rules.late_onset)
+    factors = worse_factors(*ripe[0], rules.grid, rules.ratio, rules.margin)
+    for more in ripe[1:]:
+        factors = [a + b for a, b in zip(factors, worse_factors(*more, rules.grid, rules.ratio, rules.margin), strict=True)]
+    return play(process, tempered(factors, *_noise(evidence, rules)), rules.grid.weight, seconds)
+
+
+def _same(process: Process | None, strata: Mapping[str, Stratum], rules: CountsRules, phi: float) -> Process:
+    """The promote rule's process after what waited for it."""
+    process = process or start(len(PROMOTE_WEIGHTS), late_onset=False)
+    waiting = [ripe for stratum in strata.values() if (ripe := proving(stratum))]
+    if not waiting:
+        return process
+    found = [same_factors(*ripe, rules.claims, rules.margin) for ripe in waiting]
+    return play(process, tempered([sum(f) for f in zip(*found, strict=True)], phi, None), PROMOTE_WEIGHTS, 0.0)
+
+
+def _all(strata: Mapping[str, Stratum]) -> dict[str, Stratum]:
+    return {name: proved(stratum) for name, stratum in strata.items()}
+
+
+def _limits(evidence: CountsEvidence, moved: Mapping[str, Counter], rules: CountsRules, seconds: float) -> dict[str, Limited]:
+    """The limit's processes. Stable's evidence only ever exonerates, so nothing slows it down."""
     assert rules.limit is not None
-    return {
-        **evidence.limit,
-        **{arm: _against(evidence.limit.get(arm), d, rules.limit, _plain(rules, arm), seconds) for arm, d in moved.items()},
-    }
+    found = dict(evidence.limit)
+    for arm, m in moved.items():
+        phi, cap = _noise(evidence, rules) if arm == CANDIDATE else (1.0, None)
+        found[arm] = against(found.get(arm) or watched(late_onset=rules.late_onset), m.total, m.bad, rules.limit, seconds, phi, cap)
+    return found
 
 
-def _plain(rules: CountsRules, arm: str) -> CountsRules:
-    """The rules for an arm: stable's evidence only ever exonerates, so nothing slows it down."""
-    return rules if arm == CANDIDATE else replace(rules, cap=None, dispersion=1.0)
-
-
-def _floor(evidence: CheckEvidence, mine: Counter, rules: CountsRules, seconds: float) -> Process | None:
+def _floor(evidence: CountsEvidence, mine: Counter, rules: CountsRules, seconds: float) -> Limited | None:
     if not rules.compare or rules.floor <= 0:
         return None
-    return _against(evidence.floor, mine, rules.floor, rules, seconds)
+    phi, cap = _noise(evidence, rules) if mine.bad else (1.0, None)  # good requests alone are never capped
+    return against(evidence.floor or watched(late_onset=rules.late_onset), mine.total, mine.bad, rules.floor, seconds, phi, cap)
 
 
-def _against(process: Process | None, d: Counter, limit: float, rules: CountsRules, seconds: float) -> Process:
-    process = process or start(len(REFERENCE.psi), late_onset=rules.late_onset)
-    factors = [tempered(f, rules.dispersion, rules.cap) for f in limit_factors(d.total, d.bad, limit, REFERENCE)]
-    return play(process, factors, REFERENCE.log_weight, seconds)
-
-
-def _played(evidence: CheckEvidence, block: Block, past: Counter, rules: CountsRules, seconds: float) -> CheckEvidence:
-    worse, same = evidence.worse, evidence.same
-    if rules.compare:
-        worse = worse or start(len(rules.grid.psi), late_onset=rules.late_onset)
-        factors = [tempered(f, rules.dispersion, rules.cap) for f in worse_factors(block, past, rules.grid, rules.ratio, rules.margin)]
-        worse = play(worse, factors, rules.grid.log_weight, seconds)
-        same = same or start(len(PROMOTE_LOG_WEIGHTS), late_onset=False)
-        factors = [tempered(f, rules.dispersion, None) for f in same_factors(block, past, rules.claims, rules.margin)]
-        same = play(same, factors, PROMOTE_LOG_WEIGHTS, seconds)
-    return msgspec.structs.replace(
-        evidence, worse=worse, same=same, pile=Block(), piled=0, blocks=evidence.blocks + 1, segments=_segments(evidence.segments, block)
-    )
-
-
-def _segments(segments: tuple[Block, ...], block: Block) -> tuple[Block, ...]:
-    """Blocks pooled while the share of traffic stays within a fifth of what it was: what the interval is computed from."""
-    if segments:
-        last = segments[-1]
-        before, now = last.n1 / (last.n1 + last.n0), block.n1 / (block.n1 + block.n0)
-        if len(segments) >= MOST_SEGMENTS or abs(now - before) <= 0.5 * before:
-            pooled = Block(last.n1 + block.n1, last.e1 + block.e1, last.n0 + block.n0, last.e0 + block.e0)
-            return (*segments[:-1], pooled)
-    return (*segments, block)
-
-
-def worse_evidence(evidence: CheckEvidence, rules: CountsRules) -> float:
+def worse_evidence(evidence: CountsEvidence, rules: CountsRules) -> float:
     """log E that the candidate is worse than tolerated and above the floor; 0 before anything was counted."""
     if evidence.worse is None:
         return 0.0
-    value = log_value(evidence.worse, rules.grid.log_weight)
-    if evidence.floor is not None:
-        value = min(value, log_value(evidence.floor, REFERENCE.log_weight))
-    return value
+    value = log_value(evidence.worse, rules.grid.weight)
+    return value if evidence.floor is None else min(value, evidence_of(evidence.floor))
 
 
-def limit_evidence(evidence: CheckEvidence, arm: str) -> float:
+def limit_evidence(evidence: CountsEvidence, arm: str) -> float:
     """log E that `arm` is above the absolute limit; 0 before anything was counted."""
-    process = evidence.limit.get(arm)
-    return log_value(process, REFERENCE.log_weight) if process else 0.0
+    return evidence_of(evidence.limit.get(arm))
 
 
-def needed(evidence: CheckEvidence, rules: CountsRules) -> float:
-    """Candidate requests after which a regression of the size that the check claims is seen with 90 % power."""
-    candidate, stable = evidence.counted.get(CANDIDATE, ZERO), evidence.counted.get(STABLE, ZERO)
-    share = candidate.total / (candidate.total + stable.total) if candidate.total > 0 and stable.total > 0 else 0.5
-    return needed_at(rules, share, stable.bad / stable.total if stable.total else 0.0)
-
-
-def needed_at(rules: CountsRules, share: float, rate: float) -> float:
-    """As `needed`, for a planned share of traffic and stable's expected rate of bad requests."""
-    share = min(max(share, 1e-4), 1 - 1e-4)
-    weight = rules.weight / rules.parts
+def same_evidence(evidence: CountsEvidence, rules: CountsRules) -> float:
+    """The largest log E ever reached against "worse than claimed", what still waits to be played included."""
     if not rules.compare:
-        assert rules.limit is not None
-        twice = min(2 * rules.limit, 0.999)
-        gain = twice * math.log(twice / rules.limit) + (1 - twice) * math.log((1 - twice) / (1 - rules.limit))
-        return rules.dispersion * 2 * math.log(1 / (rules.alpha * weight)) / gain
-    p0 = min(max(rate, rules.floor, 1e-4), 0.5)
-    p1 = min(rules.claims * p0 + rules.margin, 0.999)
-    total = requests_needed(
-        p0, p1, share, ratio=rules.ratio, margin=rules.margin, alpha=rules.alpha, weight=weight, dispersion=rules.dispersion
-    )
-    return total * share
-
-
-def enough(evidence: CheckEvidence, rules: CountsRules) -> bool:
-    """Whether the samples let this check pass, by proof or by soak."""
-    if rules.proof and rules.compare:
-        return evidence.same is not None and evidence.same.best >= math.log(1 / ALPHA_PROMOTE)
-    return evidence.counted.get(CANDIDATE, ZERO).total >= needed(evidence, rules)
+        return 0.0
+    return _same(evidence.same, evidence.strata, rules, _noise(evidence, rules)[0]).best

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from deployguard.model.evidence import Process
 
 ONSET_SECONDS = 1800.0
-_HALF = math.log(0.5)
-_UNPLACED = -1e9
-"""The log of no capital at all; finite, because saved state has no infinities."""
+_MOST = 600.0
+"""Capital beyond e^600 is given away: less capital is as valid, and its exponential stays a number."""
+_MOST_LATE = 1e250
 
 
 def log_sum(values: Sequence[float]) -> float:
@@ -28,32 +28,52 @@ def log_sum(values: Sequence[float]) -> float:
 
 def start(bets: int, *, late_onset: bool) -> Process:
     """A process that has seen nothing: E = 1."""
-    return Process(whole=(0.0,) * bets, late=(_UNPLACED,) * bets if late_onset else ())
+    return Process(whole=(0.0,) * bets, late=(0.0,) * bets if late_onset else ())
 
 
-def play(process: Process, log_factors: Sequence[float], log_weights: Sequence[float], seconds: float) -> Process:
+def play(process: Process, log_factors: Sequence[float], weights: Sequence[float], seconds: float) -> Process:
     """The process after one block: `log_factors[g]` is the logarithm of bet g's factor, `seconds` the length of the block."""
-    whole = tuple(m + f for m, f in zip(process.whole, log_factors, strict=True))
+    exp = math.exp
+    whole, value = [], 0.0
+    for m, f, weight in zip(process.whole, log_factors, weights, strict=True):
+        m += f
+        if m > _MOST:
+            m = _MOST
+        whole.append(m)
+        value += weight * exp(m)
     late, rest = process.late, process.rest
     if late:
-        gamma = -math.expm1(-max(seconds, 1e-9) / ONSET_SECONDS)
-        placed = math.log(gamma) + rest
-        late = tuple(log_sum((r, placed)) + f for r, f in zip(late, log_factors, strict=True))
-        rest += math.log1p(-gamma)
-    after = Process(whole=whole, late=late, rest=rest, best=process.best)
-    return Process(whole=whole, late=late, rest=rest, best=max(process.best, log_value(after, log_weights)))
+        placed = -math.expm1(-max(seconds, 1e-9) / ONSET_SECONDS)
+        entering, later, moved = placed * rest, 0.0, []
+        for r, f, weight in zip(late, log_factors, weights, strict=True):
+            r = (r + entering) * exp(min(_MOST, f))
+            if r > _MOST_LATE:
+                r = _MOST_LATE
+            moved.append(r)
+            later += weight * r
+        late, rest = tuple(moved), rest * (1 - placed)
+        value = (value + later + rest) / 2
+    best = process.best
+    if value > 1.0:
+        best = max(best, math.log(value))
+    return Process(tuple(whole), late, rest, best)
 
 
-def log_value(process: Process, log_weights: Sequence[float]) -> float:
+def log_value(process: Process, weights: Sequence[float]) -> float:
     """log E now: the weighted capital of all bets."""
-    whole = log_sum([w + m for w, m in zip(log_weights, process.whole, strict=True)])
+    whole = log_sum([m + math.log(w) for w, m in zip(weights, process.whole, strict=True)])
     if not process.late:
         return whole
-    late = log_sum([*(w + r for w, r in zip(log_weights, process.late, strict=True)), process.rest])
-    return log_sum((_HALF + whole, _HALF + late))
+    late = process.rest + sum(w * r for w, r in zip(weights, process.late, strict=True))
+    return log_sum((whole, math.log(late))) - math.log(2) if late > 0 else whole - math.log(2)
 
 
-def tempered(log_factor: float, dispersion: float, cap: float | None) -> float:
-    """A factor made safe for errors in clumps: divided by the dispersion, and no more than `cap` in one block."""
-    factor = log_factor / dispersion
-    return factor if cap is None else min(factor, math.log(cap))
+def tempered(log_factors: Sequence[float], dispersion: float, cap: float | None) -> Sequence[float]:
+    """Factors made safe for errors in clumps: each divided by the dispersion, and no more than `cap` in one block."""
+    if dispersion != 1.0:
+        log_factors = [f / dispersion for f in log_factors]
+    if cap is not None:
+        most = math.log(cap)
+        if max(log_factors) > most:
+            log_factors = [min(f, most) for f in log_factors]
+    return log_factors

@@ -22,8 +22,8 @@ _END = 50.0
 _POINTS = 1 + math.floor(2 * math.log(_END) / math.log(_STEP))
 
 
-def log_evidence(segments: Sequence[Block], history: Counter, rho: float, *, above: bool) -> float:
-    """The largest log evidence, over the segments, against H0: p1 <= rho p0 (or >= with `above`)."""
+def log_evidence(segments: Sequence[Block], history: Counter, rho: float, *, above: bool, phi: float = 1.0) -> float:
+    """The largest log evidence, over the segments, against H0: p1 <= rho p0 (or >= with `above`), tempered by the dispersion `phi`."""
     capital = [0.0] * len(_BETS)
     bad, total, best = history.bad, history.total, 0.0
     for block in segments:
@@ -32,13 +32,13 @@ def log_evidence(segments: Sequence[Block], history: Counter, rho: float, *, abo
         for g, k in enumerate(_BETS):
             th1 = shifted(th0, rho / k if above else rho * k)
             if rho * th0 < 1 and ((th1 < rho * th0) if above else (th1 > rho * th0)):
-                capital[g] += log_factor(block, th1, th0, *boundary(w, th1, th0, rho))
+                capital[g] += log_factor(block, th1, th0, *boundary(w, th1, th0, rho)) / phi
         best = max(best, log_sum(capital) - math.log(len(_BETS)))
         bad, total = bad + block.e0, total + block.n0
     return best
 
 
-def ratio_interval(segments: Sequence[Block], history: Counter, alpha: float) -> tuple[float, float]:
+def ratio_interval(segments: Sequence[Block], history: Counter, alpha: float, phi: float = 1.0) -> tuple[float, float]:
     """Lower and upper end of the ratio p1/p0, each wrong with probability at most alpha/2; 0 and infinity when open.
 
     The grid runs in steps of 2 % from 1/50 and from 50; an end is the last ratio that is rejected coming from there.
@@ -47,10 +47,10 @@ def ratio_interval(segments: Sequence[Block], history: Counter, alpha: float) ->
     needed = math.log(2 / alpha)
 
     def below(i: int) -> bool:
-        return log_evidence(usable, history, _STEP**i / _END, above=False) >= needed
+        return log_evidence(usable, history, _STEP**i / _END, above=False, phi=phi) >= needed
 
     def beyond(i: int) -> bool:
-        return log_evidence(usable, history, _END / _STEP**i, above=True) >= needed
+        return log_evidence(usable, history, _END / _STEP**i, above=True, phi=phi) >= needed
 
     low, high = _last(below), _last(beyond)
     return (0.0 if low < 0 else _STEP**low / _END), (math.inf if high < 0 else _END / _STEP**high)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from deployguard.model.evidence import CheckEvidence, Gap, Streak
+from deployguard.model.evidence import Gap, JourneyEvidence, Streak
 from deployguard.model.reading import Answer, Missing, Runs
 from deployguard.model.target import CANDIDATE, STABLE
 
@@ -18,7 +18,7 @@ RED_WALKS = 3
 """Red walks in a row on the candidate's path that make a veto."""
 
 
-def fold(evidence: CheckEvidence, answers: Mapping[str, Answer], paths: tuple[str, ...], now: dt.datetime) -> CheckEvidence:
+def fold(evidence: JourneyEvidence, answers: Mapping[str, Answer], paths: tuple[str, ...], now: dt.datetime) -> JourneyEvidence:
     """The evidence after what the prober reported for `paths`."""
     gaps: dict[str, Gap] = {}
     walks = dict(evidence.walks)
@@ -55,24 +55,24 @@ def _walked(streak: Streak | None, answer: Runs, now: dt.datetime) -> Streak:
     return streak
 
 
-def red(evidence: CheckEvidence, path: str) -> bool:
+def red(evidence: JourneyEvidence, path: str) -> bool:
     """Whether the last walks on `path` were red often enough in a row to mean it."""
     streak = evidence.walks.get(path)
     return streak is not None and streak.red >= RED_WALKS
 
 
-def reddish(evidence: CheckEvidence, path: str) -> bool:
+def reddish(evidence: JourneyEvidence, path: str) -> bool:
     """Whether the last walk on `path` was red: enough to wait with a start, not enough to blame."""
     streak = evidence.walks.get(path)
     return streak is not None and streak.red > 0
 
 
-def green(evidence: CheckEvidence, path: str) -> bool:
+def green(evidence: JourneyEvidence, path: str) -> bool:
     """Whether the last walk on `path` was green."""
     streak = evidence.walks.get(path)
     return streak is not None and streak.walks > 0 and streak.red == 0
 
 
-def vetoes(evidence: CheckEvidence) -> bool:
+def vetoes(evidence: JourneyEvidence) -> bool:
     """Whether the journey is red on the candidate's path and green on stable's."""
     return red(evidence, CANDIDATE) and green(evidence, STABLE)

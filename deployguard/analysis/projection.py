@@ -9,6 +9,13 @@ from __future__ import annotations
 
 import math
 
+Cubic = tuple[float, float, float, float, float, float, float]
+"""Coefficients of the slope's numerator that do not depend on the share: see `cubic`."""
+
+_STEPS = 12
+_CLOSE = 1e-8
+"""A step so small leaves an error of about its square."""
+
 
 def boundary(w: float, th1: float, th0: float, rho: float, delta: float = 0.0) -> tuple[float, float]:
     """The point (q1, q0) of the boundary p1 = rho p0 + delta that minimises w KL(th1||q1) + (1-w) KL(th0||q0).
@@ -16,35 +23,57 @@ def boundary(w: float, th1: float, th0: float, rho: float, delta: float = 0.0) -
     `w` is the share of requests that went to the candidate, in (0, 1). It serves both sides of the boundary.
     """
     if delta == 0.0:
-        share = w * th1 + (1 - w) * th0
-        b = (1 - w * (1 - th1)) + rho * (1 - (1 - w) * (1 - th0))
-        q = 2 * share / (b + math.sqrt(max(b * b - 4 * rho * share, 0.0)))
+        q = without_margin(w, th1, th0, rho)
         return rho * q, q
-    q = _with_margin(w, th1, th0, rho, delta)
+    q = with_margin(w, th1, th0, rho, delta, cubic(th1, th0, rho, delta))
     return rho * q + delta, q
 
 
-def _with_margin(w: float, th1: float, th0: float, rho: float, delta: float) -> float:
-    """q0 by safeguarded Newton: the slope of the objective in q is increasing, and its root lies between the two rates."""
+def without_margin(w: float, th1: float, th0: float, rho: float) -> float:
+    """q0 in closed form, for delta = 0: the smaller root of rho q^2 - b q + S, written without cancellation."""
+    mean = w * th1 + (1 - w) * th0
+    b = (1 - w * (1 - th1)) + rho * (1 - (1 - w) * (1 - th0))
+    return 2 * mean / (b + math.sqrt(max(b * b - 4 * rho * mean, 0.0)))
+
+
+def cubic(th1: float, th0: float, rho: float, delta: float) -> Cubic:
+    """The slope of the objective times q (1-q) q1 (1-q1) is c3 q^3 + c2 q^2 + c1 q + c0, with c3 = -rho^2 and
+
+    c0 = (1-w) a0, c1 = w b1 + (1-w) a1, c2 = w b2 + (1-w) a2. These are (a0, a1, a2, b1, b2, c3) and where to start from.
+    """
+    flat, rise, bend = delta * (1 - delta), rho * (1 - 2 * delta), -rho * rho
+    return -th0 * flat, flat - th0 * rise, rise - th0 * bend, rho * (delta - th1), rho * (rho - delta + th1), bend, (th1 - delta) / rho
+
+
+def with_margin(w: float, th1: float, th0: float, rho: float, delta: float, parts: Cubic) -> float:
+    """q0 by Newton on the cubic, between th0 and (th1 - delta) / rho; `parts` are those of `cubic` for the same bet."""
+    a0, a1, a2, b1, b2, c3, end = parts
+    v = 1 - w
+    c0, c1, c2 = v * a0, w * b1 + v * a1, w * b2 + v * a2
+    # Start at the positive root of the same problem for rare events: W rho q^2 + (W delta - rho S) q - (1-w) th0 delta.
+    weight = w * rho + v
+    a, b, c = weight * rho, weight * delta - rho * (w * th1 + v * th0), -v * th0 * delta
+    q = (-b + math.sqrt(b * b - 4 * a * c)) / (2 * a)
+    for _ in range(_STEPS):
+        step = (((c3 * q + c2) * q + c1) * q + c0) / ((3 * c3 * q + 2 * c2) * q + c1)
+        q -= step
+        if -_CLOSE * q <= step <= _CLOSE * q:
+            if (q - th0) * (q - end) <= 0:
+                return q
+            break
+    return _bisected(w, th1, th0, rho, delta)
+
+
+def _bisected(w: float, th1: float, th0: float, rho: float, delta: float) -> float:
+    """q0 by halving: the slope of the objective increases in q, and its root lies between the two rates."""
     ends = (th0, (th1 - delta) / rho)
     low, high = max(min(ends), 1e-12), min(max(ends), (1 - delta) / rho - 1e-12, 1 - 1e-12)
-    weight, share = w * rho + 1 - w, w * th1 + (1 - w) * th0
-    a, b, c = weight * rho, weight * delta - rho * share, -(1 - w) * th0 * delta
-    q = (-b + math.sqrt(max(b * b - 4 * a * c, 0.0))) / (2 * a)
-    q = min(max(q, low), high)
-    for _ in range(60):  # pragma: no branch - it converges in 2 to 14 steps
+    for _ in range(100):
+        q = (low + high) / 2
         q1 = rho * q + delta
-        slope = -w * th1 * rho / q1 + w * (1 - th1) * rho / (1 - q1) - (1 - w) * th0 / q + (1 - w) * (1 - th0) / (1 - q)
-        bend = w * th1 * rho**2 / q1**2 + w * (1 - th1) * rho**2 / (1 - q1) ** 2 + (1 - w) * th0 / q**2 + (1 - w) * (1 - th0) / (1 - q) ** 2
-        step = slope / bend
-        if abs(step) <= 1e-15 * q:
-            break
-        if slope > 0:
-            high = q
-        else:
-            low = q
-        q = q - step if low < q - step < high else (low + high) / 2
-    return q
+        slope = w * rho * (q1 - th1) / (q1 * (1 - q1)) + (1 - w) * (q - th0) / (q * (1 - q))
+        low, high = (low, q) if slope > 0 else (q, high)
+    return (low + high) / 2
 
 
 def log_certificate(w: float, th1: float, th0: float, q1: float, q0: float, rho: float, delta: float, *, above: bool = False) -> float:

@@ -11,7 +11,7 @@ from deployguard.engine.needs import needs
 from deployguard.errors import DeployguardError
 from deployguard.model.action import Observation
 from deployguard.model.document import Document, Request
-from deployguard.model.evidence import CheckEvidence
+from deployguard.model.evidence import CheckEvidence, JourneyEvidence
 from deployguard.model.reading import Answer, Missing
 from deployguard.model.rollout import Rollout
 from deployguard.model.target import CANDIDATE, Instance, TargetView
@@ -91,7 +91,7 @@ def _through(evidence: CheckEvidence | None, path: str) -> dt.datetime | None:
     """The instant up to which a path has been counted."""
     if evidence is None:
         return None
-    walked = evidence.walks.get(path)
+    walked = evidence.walks.get(path) if isinstance(evidence, JourneyEvidence) else None
     return walked.through if walked else evidence.through
 
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from deployguard.analysis import counts, journeys
 from deployguard.engine import health
 from deployguard.engine.needs import JUDGED, needs
-from deployguard.engine.rules import counts_rules
+from deployguard.engine.restarts import restarts
+from deployguard.engine.rules import RESTARTS, folded_check
 from deployguard.model.action import Observation
-from deployguard.model.evidence import CheckEvidence
+from deployguard.model.evidence import EventsEvidence
 from deployguard.model.rollout import Rollout
 from deployguard.model.target import TargetView
 
@@ -31,17 +31,17 @@ def delivered(rollout: Rollout, seen: Observation) -> Rollout:
 def folded(policy: Policy, rollout: Rollout, seen: Observation, view: TargetView, now: dt.datetime) -> Rollout:
     """The rollout after the readings of this tick, each counted once, and after what the view shows."""
     evidence, wanted = dict(rollout.evidence), needs(policy, rollout, view)
+    given = _given(view, rollout)
     for check in policy.checks:
         paths = wanted.get(check.name)
-        if not paths:
-            continue
-        before, answers = evidence.get(check.name, CheckEvidence()), seen.answers.get(check.name, {})
-        if check.source == "probe":
-            evidence[check.name] = journeys.fold(before, answers, paths, now)
-        else:
-            evidence[check.name] = counts.fold(before, answers, paths, counts_rules(policy, check), rollout.started, now)
+        if paths:
+            evidence[check.name] = folded_check(policy, rollout, check, seen.answers.get(check.name, {}), paths, given, now)
     exposed = len(view.running(rollout.candidate)) if rollout.kind == "candidate" else 0
     judged = isinstance(rollout.phase, JUDGED)
+    if judged and rollout.exposed_since is not None:
+        before = evidence.get(RESTARTS)
+        before = before if isinstance(before, EventsEvidence) else EventsEvidence()
+        evidence[RESTARTS] = restarts(before, view, rollout.candidate, now, late_onset=policy.protect.late_onset)
     doomed = health.stable_doomed(view, rollout.candidate, rollout.exposed_since, policy.warmup) if judged else {}
     return msgspec.structs.replace(
         rollout,
@@ -54,3 +54,9 @@ def folded(policy: Policy, rollout: Rollout, seen: Observation, view: TargetView
         served_before=rollout.served_before or view.served,
         served=view.served,
     )
+
+
+def _given(view: TargetView, rollout: Rollout) -> float:
+    """The candidate's share of the ready instances: the share of the traffic that it was given."""
+    ready = [i for i in view.instances if i.ready]
+    return sum(i.loaded == rollout.candidate for i in ready) / len(ready) if ready else 0.0

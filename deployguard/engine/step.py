@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from deployguard.analysis import journeys
-from deployguard.analysis.findings import JourneyCase
+from deployguard.analysis.cases.base import Case
+from deployguard.analysis.cases.journeys import JourneyCase
 from deployguard.analysis.judge import Bench, judge
 from deployguard.engine import health, invariants
 from deployguard.engine.fold import delivered, folded
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 BUSY = dt.timedelta(milliseconds=250)
 """While the target is being changed it is looked at more often: what has just gone wrong, or come back, is seen sooner."""
+TELL = dt.timedelta(seconds=5)
+"""While nothing is decided the findings are put into words this often: it costs more than judging."""
 NOTHING = Verdict("undecided", "not_judged", "")
 
 
@@ -80,11 +83,12 @@ def _moved_on(
         silence = f"the target is silent: {detail}"
     if view is not None:
         rollout = folded(policy, rollout, seen, view, now)
-    verdict = _verdict(policy, rollout, stages, view, now)
-    if isinstance(rollout.phase, JUDGED) and not isinstance(rollout.phase, Watching):
+    heard = cases(policy, rollout)
+    verdict = _verdict(policy, rollout, heard, stages, view, now)
+    if verdict.findings and not isinstance(rollout.phase, Watching):
         # In the watch the findings of the promotion stay: they are what `why` is asked for.
-        rollout = msgspec.structs.replace(rollout, findings=verdict.findings)
-    heard = [c for c in cases(policy, rollout) if isinstance(c, JourneyCase)]
+        rollout = msgspec.structs.replace(rollout, findings=verdict.findings, told=now)
+    walks = [c for c in heard if isinstance(c, JourneyCase)]
     scene = Scene(
         policy=policy,
         document=document,
@@ -94,15 +98,17 @@ def _moved_on(
         stopped=seen.stopped,
         silence=silence,
         unwatched=now - last_seen > policy.hold_after,
-        journeys_healthy=any(journeys.green(c.evidence, CANDIDATE) and not c.evidence.gaps for c in heard),
-        journeys_red=next((c.name for c in heard if journeys.reddish(c.evidence, STABLE)), ""),
-        journeys_unheard=next((c.name for c in heard if c.required and STABLE not in c.evidence.walks), ""),
+        journeys_healthy=any(journeys.green(c.evidence, CANDIDATE) and not c.evidence.gaps for c in walks),
+        journeys_red=next((c.name for c in walks if journeys.reddish(c.evidence, STABLE)), ""),
+        journeys_unheard=next((c.name for c in walks if c.required and STABLE not in c.evidence.walks), ""),
         now=now,
     )
     return advanced(scene, rollout)
 
 
-def _verdict(policy: Policy, rollout: Rollout, stages: tuple[PlannedStage, ...], view: TargetView | None, now: dt.datetime) -> Verdict:
+def _verdict(
+    policy: Policy, rollout: Rollout, heard: tuple[Case, ...], stages: tuple[PlannedStage, ...], view: TargetView | None, now: dt.datetime
+) -> Verdict:
     phase = rollout.phase
     if view is None or not isinstance(phase, JUDGED):
         return NOTHING
@@ -121,8 +127,9 @@ def _verdict(policy: Policy, rollout: Rollout, stages: tuple[PlannedStage, ...],
         soaked=soaked,
         alpha=policy.alpha,
         doomed=health.condemned(view, rollout.candidate, rollout.stable_doomed, policy.warmup, most=watching),
+        telling=not isinstance(phase, Analyzing) or rollout.told is None or now - rollout.told >= TELL or now < rollout.told,
     )
-    return judge(cases(policy, rollout), bench)
+    return judge(heard, bench)
 
 
 def _settled(document: Document, before: Rollout, rollout: Rollout, now: dt.datetime) -> Document:

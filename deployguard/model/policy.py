@@ -137,7 +137,14 @@ class Protect(Written):
         gt=1,
         le=1_000_000,
         json_schema_extra={"x-unit": "times"},
-        description="the most that one poll may multiply the evidence by; null for no cap",
+        description="the most that one poll may multiply the evidence by while the dispersion is not known; null for no cap",
+    )
+    traffic_share: float | None = Field(
+        None,
+        gt=1,
+        le=100,
+        json_schema_extra={"x-unit": "times"},
+        description="hold (never roll back) when the candidate's share of the requests is off its share of the instances by more than this",
     )
 
 

@@ -26,10 +26,35 @@ class Counters(Frozen, frozen=True, tag="counters", tag_field="kind"):
 
     `born` holds the start of those instances whose start is known: one that was born since the last reading starts
     from zero, an older one that is met for the first time is only a baseline. `unread` instances did not answer.
+    `strata` splits the same counts by stratum (a route, say), for a comparison that a different mix cannot mislead.
     """
 
     at: dt.datetime
     by_instance: dict[str, Counter]
+    born: dict[str, dt.datetime] = {}
+    unread: tuple[str, ...] = ()
+    strata: dict[str, dict[str, Counter]] = {}
+
+
+class Buckets(Frozen, frozen=True, tag="buckets", tag_field="kind"):
+    """Cumulative counts by ordered category of the instances of one arm, read at `at`, by instance uid; the best category first.
+
+    For a latency histogram `edges` are the upper bounds of all categories but the last, which has none, in rising order, and each
+    category counts what lies between its neighbours (not `le`). For classes, such as status codes, `edges` is empty.
+    """
+
+    at: dt.datetime
+    edges: tuple[float, ...]
+    by_instance: dict[str, tuple[float, ...]]
+    born: dict[str, dt.datetime] = {}
+    unread: tuple[str, ...] = ()
+
+
+class Gauges(Frozen, frozen=True, tag="gauges", tag_field="kind"):
+    """What a gauge shows on the instances of one arm, read at `at`, by instance uid."""
+
+    at: dt.datetime
+    by_instance: dict[str, float]
     born: dict[str, dt.datetime] = {}
     unread: tuple[str, ...] = ()
 
@@ -60,5 +85,5 @@ class Runs(Frozen, frozen=True, tag="runs", tag_field="kind"):
     runs: tuple[Run, ...]
 
 
-Reading = Counters | Window | Runs
+Reading = Counters | Buckets | Gauges | Window | Runs
 Answer = Reading | Missing

@@ -10,7 +10,7 @@ import datetime as dt
 from typing import Any, Literal
 
 from deployguard.model.base import Frozen
-from deployguard.model.evidence import CheckEvidence, Finding, Latched
+from deployguard.model.evidence import Evidence, Finding, Latched
 from deployguard.model.target import Served
 from deployguard.model.version import Version
 
@@ -170,6 +170,7 @@ class Rollout(Frozen, frozen=True):
     `first_seq` is its first fence, `fence_seen` the highest that the target was ever seen to carry for it.
     `updated` is the last instant at which the target was seen; a gap between two of them has not been watched.
     `exposed_most` is the largest number of instances of `wanted` that ever ran the candidate.
+    `findings` are what the checks said at `told`.
     `stable_doomed`: when a stable instance was last seen doomed since the exposure began, by the way of it (exit, refused).
     `outbox` are entries not yet known to be in the ledger and announced; `written` counts all of them.
     """
@@ -193,8 +194,9 @@ class Rollout(Frozen, frozen=True):
     exposed_since: dt.datetime | None = None
     first_seq: int = 0
     fence_seen: int = 0
-    evidence: dict[str, CheckEvidence] = {}
+    evidence: dict[str, Evidence] = {}
     findings: tuple[Finding, ...] = ()
+    told: dt.datetime | None = None
     stable_doomed: dict[str, dt.datetime] = {}
     latched: Latched | None = None
     decided: dt.datetime | None = None

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from deployguard.analysis.interval import ratio_interval
-from deployguard.model.evidence import CheckEvidence, Finding
+from deployguard.analysis.cases.words import bounds
+from deployguard.model.evidence import CheckEvidence, Evidence, Finding
 from deployguard.model.rollout import Promoted, Rollout, Watching
 from deployguard.report.instants import iso
 from deployguard.report.stages import alpha_of
@@ -26,11 +26,11 @@ def checks_json(rollout: Rollout) -> list[dict[str, Any]]:
     return checks
 
 
-def check_json(finding: Finding, evidence: CheckEvidence | None, alpha: float) -> dict[str, Any]:
+def check_json(finding: Finding, evidence: Evidence | None, alpha: float) -> dict[str, Any]:
     """One finding. `interval` is null when nothing is known of the ratio; its upper end is null when it is open."""
     low, high = finding.low, finding.high
-    if low is None and evidence is not None and evidence.segments:
-        low, high = ratio_interval(evidence.segments, evidence.history, alpha)
+    if low is None:
+        low, high = bounds(evidence, alpha, finding.phi or 1.0)
     return {
         "name": finding.check,
         "verdict": finding.verdict,
@@ -41,6 +41,7 @@ def check_json(finding: Finding, evidence: CheckEvidence | None, alpha: float) -
         "evidence": _finite(finding.value),
         "needed": _finite(finding.needed),
         "limit": finding.limit,
+        "dispersion": finding.phi,
         "text": finding.text,
         "silent": silent_json(evidence),
     }
@@ -59,6 +60,7 @@ def recorded_json(found: Mapping[str, Any]) -> dict[str, Any]:
         "evidence": found.get("value"),
         "needed": found.get("needed"),
         "limit": str(found.get("limit", "")),
+        "dispersion": found.get("phi"),
         "text": str(found.get("text", "")),
         "silent": {},
     }

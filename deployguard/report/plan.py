@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from deployguard.analysis.counts import needed_at
+from deployguard.analysis.enough import needed_at
 from deployguard.engine.rules import counts_rules
 from deployguard.engine.stages import PlannedStage, batch, planned
 from deployguard.model.units import format_duration, format_share

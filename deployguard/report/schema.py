@@ -122,6 +122,7 @@ def _check() -> Json:
             "evidence": _or_null(_NUMBER, "against the candidate, as an e-value"),
             "needed": _or_null(_NUMBER, "the evidence that it takes"),
             "limit": {**_TEXT, "description": "what the evidence is against"},
+            "dispersion": _or_null(_NUMBER, "how many errors come in one clump; null where it does not apply"),
             "text": _TEXT,
             "silent": {**_map(gap), "description": "arms whose signal is not there"},
         }

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from deployguard.model.document import Document
+from deployguard.model.evidence import CountsEvidence
 from deployguard.model.rollout import Entry, Holding, OutcomeWord, RolledBack, RollingBack, Rollout, Verifying, phase_name
 from deployguard.model.version import Version
 from deployguard.report.findings import checks_json
@@ -145,7 +146,8 @@ def _requests(rollout: Rollout) -> dict[str, Any]:
     if rollout.served:
         pairs = {arm: _served(rollout, version) for arm, version in arms.items()}
     else:
-        counted = max((e.counted for e in rollout.evidence.values()), key=lambda c: sum(x.total for x in c.values()), default={})
+        known = [e.counted for e in rollout.evidence.values() if isinstance(e, CountsEvidence)]
+        counted = max(known, key=lambda c: sum(x.total for x in c.values()), default={})
         pairs = {arm: (round(c.total), round(c.bad)) if (c := counted.get(arm)) else (None, None) for arm in arms}
     return {
         "requests": {arm: total for arm, (total, _) in pairs.items()},

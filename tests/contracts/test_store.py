@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from deployguard.errors import Bug, StaleView, WorldError
 from deployguard.model.base import Frozen
 from deployguard.model.document import SCHEMA, Document
-from deployguard.model.evidence import CheckEvidence, Process
+from deployguard.model.evidence import CountsEvidence, Process
 from deployguard.model.rollout import Entry, Phase
 from deployguard.ports import Store
 from deployguard.stores.file import FileStore
@@ -111,7 +111,7 @@ def test_a_document_that_could_not_be_read_back_is_not_saved(opener: Opener) -> 
     revision = store.save(Document(guard="shop", fence=1), "")
     broken = rich_document(PHASES[0])
     assert broken.rollout is not None
-    rollout = replace(broken.rollout, evidence={"errors": CheckEvidence(worse=Process((float("-inf"),)))})
+    rollout = replace(broken.rollout, evidence={"errors": CountsEvidence(worse=Process((float("-inf"),)))})
     with pytest.raises(Bug, match="readable"):
         store.save(replace(broken, rollout=rollout), revision)
     assert store.load()[0].fence == 1

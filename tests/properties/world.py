@@ -245,7 +245,7 @@ class Sim:
             raise Broken("the saved fence went back")
         if new is None:
             return
-        for arm, evidence in ((a, e) for e in new.evidence.values() for a, e in e.counted.items()):
+        for arm, evidence in new.evidence["errors"].counted.items() if "errors" in new.evidence else ():
             most = self.rate * self.target.wanted * ((self.latest - self.earliest).total_seconds() + 1)
             if evidence.total > most:
                 raise Broken(f"counted {evidence.total:.0f} {arm} requests where {most:.0f} can have been served")

@@ -38,7 +38,7 @@ def test_a_running_rollout_shows_stage_soak_checks_and_trail() -> None:
         "at most 4 of 8",
         "errors",
         "not yet",
-        "of 100",
+        "of 111",
         "+12s analyzing",
     ):
         assert part in text

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from deployguard.analysis.counts import needed_at
+from deployguard.analysis.enough import needed_at
 from deployguard.engine.rules import counts_rules
 from deployguard.model.policy import Policy
 from deployguard.model.version import Version

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from deployguard.analysis import arms, bets, limits, projection
 from deployguard.analysis.eprocess import log_sum, tempered
 from deployguard.model.evidence import Block
-from deployguard.model.reading import Counter
 
 
 def binomial(n: int, k: int, p: float) -> float:
@@ -24,12 +23,12 @@ def binomial(n: int, k: int, p: float) -> float:
 @pytest.mark.parametrize("cap", [None, 10.0])
 def test_the_expected_factor_of_a_block_is_at_most_one(ratio: float, margin: float, p0: float, cap: float | None) -> None:
     """Enumerating every outcome of small blocks at the boundary of the null, E[L] <= 1 for the whole mixture of bets."""
-    p1, past = min(ratio * p0 + margin, 1.0), Counter(3, 100)
+    p1, past = min(ratio * p0 + margin, 1.0), 0.03
     for n1, n0 in ((1, 3), (3, 1), (4, 6)):
         total = 0.0
         for e1, e0 in itertools.product(range(n1 + 1), range(n0 + 1)):
             factors = arms.worse_factors(Block(n1, e1, n0, e0), past, bets.REFERENCE, ratio, margin)
-            value = math.exp(log_sum([w + tempered(f, 1.0, cap) for w, f in zip(bets.REFERENCE.log_weight, factors, strict=True)]))
+            value = math.exp(log_sum([math.log(w) + f for w, f in zip(bets.REFERENCE.weight, tempered(factors, 1.0, cap), strict=True)]))
             total += value * binomial(n1, e1, p1) * binomial(n0, e0, p0)
 
         assert total <= 1 + 1e-9
@@ -38,13 +37,13 @@ def test_the_expected_factor_of_a_block_is_at_most_one(ratio: float, margin: flo
 @pytest.mark.parametrize("p0", [0.01, 0.1, 0.3])
 def test_the_promote_rule_is_valid_at_its_boundary(p0: float) -> None:
     """A regression exactly as large as claimed is excluded with expectation at most one."""
-    ratio, margin, past = 2.0, 0.01, Counter(5, 100)
+    ratio, margin, past = 2.0, 0.01, 0.05
     p1 = ratio * p0 + margin
     for n1, n0 in ((2, 5), (4, 4)):
         total = 0.0
         for e1, e0 in itertools.product(range(n1 + 1), range(n0 + 1)):
             factors = arms.same_factors(Block(n1, e1, n0, e0), past, ratio, margin)
-            value = math.exp(log_sum([w + f for w, f in zip(arms.PROMOTE_LOG_WEIGHTS, factors, strict=True)]))
+            value = math.exp(log_sum([math.log(w) + f for w, f in zip(arms.PROMOTE_WEIGHTS, factors, strict=True)]))
             total += value * binomial(n1, e1, p1) * binomial(n0, e0, p0)
 
         assert total <= 1 + 1e-9
@@ -95,11 +94,11 @@ def test_the_certificate_knows_a_corner_beyond_one() -> None:
 @given(bad=st.integers(0, 20), more=st.integers(1, 5))
 def test_more_bad_requests_are_never_less_evidence(bad: int, more: int) -> None:
     """Evidence grows with the candidate's bad requests when all else is equal."""
-    past = Counter(5, 1000)
+    past = 0.005
 
     def evidence(e1: int) -> float:
         factors = arms.worse_factors(Block(40, e1, 400, 2), past, bets.REFERENCE, 1.25, 0.0002)
-        return log_sum([w + f for w, f in zip(bets.REFERENCE.log_weight, factors, strict=True)])
+        return log_sum([math.log(w) + f for w, f in zip(bets.REFERENCE.weight, factors, strict=True)])
 
     assert evidence(bad + more) >= evidence(bad)
 

@@ -21,12 +21,10 @@ def close(found: list[float], expected: list[float]) -> None:
 def played(*, ratio: float = 1.0, dispersion: float = 1.0, late: bool = False) -> list[float]:
     process, past, found = eprocess.start(6, late_onset=late), Counter(5, 1000), []
     for n1, e1, n0, e0 in POLLS:
-        factors = arms.worse_factors(Block(n1, e1, n0, e0), past, bets.REFERENCE, ratio, 0.0)
-        process = eprocess.play(
-            process, [eprocess.tempered(f, dispersion, None) for f in factors], bets.REFERENCE.log_weight, TEN_SECONDS_OF_TABLES
-        )
+        factors = arms.worse_factors(Block(n1, e1, n0, e0), past.bad / past.total, bets.REFERENCE, ratio, 0.0)
+        process = eprocess.play(process, eprocess.tempered(factors, dispersion, None), bets.REFERENCE.weight, TEN_SECONDS_OF_TABLES)
         past = Counter(past.bad + e0, past.total + n0)
-        found.append(eprocess.log_value(process, bets.REFERENCE.log_weight))
+        found.append(eprocess.log_value(process, bets.REFERENCE.weight))
     return found
 
 
@@ -57,8 +55,8 @@ def test_w7_fixed_limit() -> None:
     """Three polls above a limit of 1 % reach the printed evidence."""
     process, found = eprocess.start(6, late_onset=False), []
     for total, bad in ((100, 3), (120, 5), (80, 4)):
-        process = eprocess.play(process, limits.limit_factors(total, bad, 0.01, bets.REFERENCE), bets.REFERENCE.log_weight, 10)
-        found.append(eprocess.log_value(process, bets.REFERENCE.log_weight))
+        process = eprocess.play(process, limits.limit_factors(total, bad, 0.01, bets.REFERENCE), bets.REFERENCE.weight, 10)
+        found.append(eprocess.log_value(process, bets.REFERENCE.weight))
     close(found, [0.179775030, 2.394623128, 5.067519450])
 
 
@@ -70,10 +68,10 @@ def test_w9_promote(margin: float, expected: list[float]) -> None:
     """Three large polls of equal arms exclude a ratio of two."""
     process, past, found = eprocess.start(3, late_onset=False), Counter(50, 5000), []
     for n1, e1, n0, e0 in ((500, 5, 9500, 95), (500, 4, 9500, 97), (500, 6, 9500, 93)):
-        factors = arms.same_factors(Block(n1, e1, n0, e0), past, 2.0, margin)
-        process = eprocess.play(process, factors, arms.PROMOTE_LOG_WEIGHTS, 10)
+        factors = arms.same_factors(Block(n1, e1, n0, e0), past.bad / past.total, 2.0, margin)
+        process = eprocess.play(process, factors, arms.PROMOTE_WEIGHTS, 10)
         past = Counter(past.bad + e0, past.total + n0)
-        found.append(eprocess.log_value(process, arms.PROMOTE_LOG_WEIGHTS))
+        found.append(eprocess.log_value(process, arms.PROMOTE_WEIGHTS))
     close(found, expected)
 
 
@@ -113,7 +111,7 @@ def test_the_policy_grid_is_the_one_of_section_2() -> None:
     grid = bets.policy_grid(1.5, 1.0)
 
     assert grid.psi == pytest.approx((1.5, 2.074743, 3.719938, 10.640554, 70.556268, 1500), abs=1e-5)
-    assert [math.exp(w) for w in grid.log_weight] == pytest.approx([0.240327, 0.225230, 0.200407, 0.162415, 0.111253, 0.060367], abs=1e-6)
+    assert list(grid.weight) == pytest.approx([0.240327, 0.225230, 0.200407, 0.162415, 0.111253, 0.060367], abs=1e-6)
 
 
 def test_log_sum_of_nothing_is_no_capital() -> None:

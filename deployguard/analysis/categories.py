@@ -1,0 +1,279 @@
+"""Checks on requests by ordered category: latency histograms, and classes of status codes.
+
+Without a tolerance the whole distributions are compared, by tilts. With one, the shares of requests beyond four marks are: a tail that
+stable's own history fixes, "slower than the slowest fiftieth", compared as bad requests are (docs/statistics.md, section 5).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from deployguard.analysis import tilts
+from deployguard.analysis.arms import PROMOTE_WEIGHTS, same_factors, worse_factors
+from deployguard.analysis.bets import Grid, settled
+from deployguard.analysis.counters import added, kept, same_crew, summed, tallied
+from deployguard.analysis.dispersion import in_use, spread_after
+from deployguard.analysis.eprocess import log_value, play, start, tempered
+from deployguard.analysis.gaps import elapsed, heard
+from deployguard.analysis.rebin import chosen_edges, rebinned
+from deployguard.analysis.strata import LONGEST_PILE, PATIENCE, pooled
+from deployguard.model.evidence import Block, CategoriesEvidence, Process, Spread, Tallies
+from deployguard.model.reading import Answer, Buckets, Counter, Missing
+from deployguard.model.target import CANDIDATE, STABLE
+
+SLOW = (0.05, 0.01)
+"""The tails of which the promote rule must show that they did not grow: beyond the 95th and the 99th percentile."""
+PSI = Grid((2.0, 4.0, 16.0), (1 / 3, 1 / 3, 1 / 3))
+LEAST = 100.0
+"""Stable's requests below which there is no distribution to bet on yet."""
+FRESH = 1.05
+"""Bets are made anew when what is known of stable has grown by this factor."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CategoriesRules:
+    """What a policy says about one check on categories, in plain numbers. `warmup`: a new instance's first time is left out."""
+
+    ratio: float
+    margin: float
+    claims: float
+    dispersion: float | None
+    late_onset: bool
+    cap: float | None
+    alpha: float
+    weight: float
+    proof: bool
+    grid: tilts.Tilts
+    interval: float
+    warmup: dt.timedelta
+
+    @property
+    def tolerant(self) -> bool:
+        """Whether some worsening is tolerated, so that marked shares are compared and not whole distributions."""
+        return self.ratio > 1 or self.margin > 0
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """The weights of the bets of the comparison."""
+        bets = len(tilts.TAILS) * len(PSI.psi)
+        return (1 / bets,) * bets if self.tolerant else self.grid.weight
+
+
+def fold(
+    evidence: CategoriesEvidence,
+    answers: Mapping[str, Answer],
+    arms: tuple[str, ...],
+    rules: CategoriesRules,
+    began: dt.datetime,
+    now: dt.datetime,
+) -> CategoriesEvidence:
+    """The evidence after one poll of `arms`. Each arm that answered is counted; they are compared only over the same interval."""
+    gaps, readings = heard(evidence, answers, arms, now, Buckets)
+    if not readings:
+        return msgspec.structs.replace(evidence, gaps=gaps)
+    edges = evidence.edges or chosen_edges(readings[STABLE] if STABLE in readings else next(iter(readings.values())))
+    binned: dict[str, dict[str, Tallies]] = {}
+    for arm, reading in readings.items():
+        fitted = rebinned(reading, edges)
+        if isinstance(fitted, Missing):
+            gaps = {**heard(evidence, {arm: fitted}, (arm,), now, Buckets)[0], **gaps}
+        else:
+            binned[arm] = fitted
+    if not binned:
+        return msgspec.structs.replace(evidence, gaps=gaps)
+    aligned = len(binned) == len(arms)
+    at = {arm: readings[arm].at for arm in binned}
+    through = min(at.values())
+    seconds = elapsed(evidence, through, rules.interval)
+    parts = {
+        arm: tallied(evidence.last, arm, values, readings[arm].born, began, readings[arm].at - rules.warmup)
+        for arm, values in binned.items()
+    }
+    moved = {arm: _sum(found) for arm, found in parts.items()}
+    changed = CANDIDATE in binned and not same_crew(readings[CANDIDATE], evidence.last.get(CANDIDATE, {}))
+    history = evidence.history
+    if STABLE in binned and STABLE not in evidence.read_at:
+        history = _history(list(binned[STABLE].values()))
+    last: dict[str, dict[str, Tallies]] = {} if aligned else dict(evidence.last)
+    for arm, values in binned.items():
+        last[arm] = kept(evidence.last.get(arm, {}), values, readings[arm].unread)
+    after = msgspec.structs.replace(
+        evidence,
+        edges=edges,
+        through=through if aligned else evidence.through,
+        read_at={**evidence.read_at, **at},
+        last=last,
+        gaps=gaps,
+        history=history,
+    )
+    if CANDIDATE not in arms:
+        spreads = _spreads(after, parts.get(STABLE, ()), rules)
+        return msgspec.structs.replace(after, history=added(history, moved.get(STABLE, ())), spreads=spreads)
+    return _counted(after, parts, moved, rules, seconds, now, changed=changed, aligned=aligned)
+
+
+def _sum(parts: Sequence[Tallies]) -> Tallies:
+    return tuple(map(sum, zip(*parts, strict=True))) if parts else ()
+
+
+def _history(values: Sequence[Tallies], most: float = 5000.0) -> Tallies:
+    was = _sum(values)
+    total = sum(was)
+    return tuple(v * min(1.0, most / total) for v in was) if total > 0 else ()
+
+
+def _counted(
+    evidence: CategoriesEvidence,
+    parts: Mapping[str, Sequence[Tallies]],
+    moved: Mapping[str, Tallies],
+    rules: CategoriesRules,
+    seconds: float,
+    now: dt.datetime,
+    *,
+    changed: bool,
+    aligned: bool,
+) -> CategoriesEvidence:
+    """The evidence after the deltas of this poll have been counted, and played when both arms have served."""
+    counted = {**evidence.counted, **{arm: added(evidence.counted.get(arm, ()), m) for arm, m in moved.items() if m}}
+    pile = {} if changed else dict(evidence.pile)
+    pile = {**pile, **{arm: added(pile.get(arm, ()), m) for arm, m in moved.items() if m}}
+    piled = (0.0 if changed else evidence.piled) + seconds
+    evidence = msgspec.structs.replace(
+        evidence, counted=counted, pile=pile, piled=piled, spreads=_spreads(evidence, parts.get(STABLE, ()), rules)
+    )
+    mine, theirs = pile.get(CANDIDATE, ()), pile.get(STABLE, ())
+    if aligned and sum(mine) >= 1 and sum(theirs) >= 1:
+        evidence = _played(evidence, mine, theirs, rules, seconds, now)
+        return msgspec.structs.replace(evidence, seen=added(evidence.seen, theirs), pile={}, piled=0.0, blocks=evidence.blocks + 1)
+    if aligned and piled >= LONGEST_PILE:
+        return msgspec.structs.replace(evidence, seen=added(evidence.seen, theirs), pile={}, piled=0.0)
+    return evidence
+
+
+def _played(
+    evidence: CategoriesEvidence, mine: Tallies, theirs: Tallies, rules: CategoriesRules, seconds: float, now: dt.datetime
+) -> CategoriesEvidence:
+    past = added(evidence.history, evidence.seen)
+    if sum(past) < LEAST:
+        return evidence  # no distribution to bet on: what stable serves now becomes it
+    base = evidence.base if evidence.base and sum(past) < FRESH * sum(evidence.base) else past
+    marks = evidence.marks or (*tilts.tail_marks(past, tilts.TAILS), *tilts.tail_marks(past, SLOW))
+    phi, known = dispersion(evidence, rules)
+    factors = (
+        _tail_factors(mine, theirs, base, marks, rules)
+        if rules.tolerant
+        else (tilts.tilt_factors(mine, theirs, base, evidence.edges, rules.grid))
+    )
+    worse = evidence.worse or start(len(rules.weights), late_onset=rules.late_onset)
+    worse = play(worse, tempered(factors, phi, None if known else rules.cap), rules.weights, seconds)
+    proof = {CANDIDATE: added(evidence.proof.get(CANDIDATE, ()), mine), STABLE: added(evidence.proof.get(STABLE, ()), theirs)}
+    proven, same = evidence.proven + seconds, evidence.same
+    if proven >= PATIENCE:
+        same, proof, proven = _same(same, proof, base, marks, rules, phi), {}, 0.0
+    slow = _block(mine, theirs, marks[-1])
+    return msgspec.structs.replace(
+        evidence,
+        base=base,
+        marks=marks,
+        worse=worse,
+        same=same,
+        proof=proof,
+        proven=proven,
+        segments=pooled(evidence.segments, slow),
+        first_bad=evidence.first_bad or (now if slow.e1 > 0 else None),
+    )
+
+
+def _block(mine: Tallies, theirs: Tallies, mark: int) -> Block:
+    return Block(sum(mine), sum(mine[mark:]), sum(theirs), sum(theirs[mark:]))
+
+
+def _slow(base: Tallies, mark: int) -> float:
+    return settled(sum(base[mark:]) + tilts.PRIOR * (len(base) - mark), sum(base) + tilts.PRIOR * len(base))
+
+
+def _tail_factors(mine: Tallies, theirs: Tallies, base: Tallies, marks: tuple[int, ...], rules: CategoriesRules) -> list[float]:
+    """Each mark is a check of its own on "beyond the mark"; a mark beyond the last category says nothing."""
+    factors: list[float] = []
+    for mark in marks[: len(tilts.TAILS)]:
+        if mark >= len(base):
+            factors += [0.0] * len(PSI.psi)
+        else:
+            factors += worse_factors(_block(mine, theirs, mark), _slow(base, mark), PSI, rules.ratio, rules.margin)
+    return factors
+
+
+def _same(
+    processes: tuple[Process, ...], proof: Mapping[str, Tallies], base: Tallies, marks: tuple[int, ...], rules: CategoriesRules, phi: float
+) -> tuple[Process, ...]:
+    """The promote rule on the slowest twentieth and hundredth: each must be shown not to have grown to what the check claims to see."""
+    mine, theirs = proof.get(CANDIDATE, ()), proof.get(STABLE, ())
+    processes = processes or tuple(start(len(PROMOTE_WEIGHTS), late_onset=False) for _ in SLOW)
+    if sum(mine) < 1 or sum(theirs) < 1:
+        return processes
+    found = []
+    for process, mark in zip(processes, marks[len(tilts.TAILS) :], strict=True):
+        mark = min(mark, len(base) - 1)
+        factors = same_factors(_block(mine, theirs, mark), _slow(base, mark), rules.claims, rules.margin)
+        found.append(play(process, tempered(factors, phi, None), PROMOTE_WEIGHTS, 0.0))
+    return tuple(found)
+
+
+def _spreads(evidence: CategoriesEvidence, parts: Sequence[Tallies], rules: CategoriesRules) -> tuple[Spread, ...]:
+    """The dispersion of the requests beyond each mark, once the marks are fixed."""
+    if rules.dispersion is not None or not parts or not evidence.marks:
+        return evidence.spreads
+    before = evidence.spreads or (Spread(),) * len(tilts.TAILS)
+    found = []
+    for spread, mark in zip(before, evidence.marks, strict=False):
+        slow = [Counter(sum(part[mark:]), sum(part)) for part in parts]
+        found.append(spread_after(spread, slow, summed(slow)))
+    return tuple(found)
+
+
+def dispersion(evidence: CategoriesEvidence, rules: CategoriesRules) -> tuple[float, bool]:
+    """The largest dispersion of the marked tails, and whether it is known."""
+    known = [in_use(evidence.learnt, spread, rules.dispersion) for spread in evidence.spreads] or [
+        in_use(evidence.learnt, Spread(), rules.dispersion)
+    ]
+    return max(phi for phi, _ in known), any(sure for _, sure in known)
+
+
+def worse_evidence(evidence: CategoriesEvidence, rules: CategoriesRules) -> float:
+    """log E that the candidate's requests are worse than tolerated; 0 before anything was compared."""
+    return log_value(evidence.worse, rules.weights) if evidence.worse else 0.0
+
+
+def same_evidence(evidence: CategoriesEvidence, rules: CategoriesRules) -> float:
+    """The smaller of the two tails' largest log E ever reached against "worse than claimed", what waits to be played included."""
+    if not evidence.marks:
+        return 0.0
+    phi, _ = dispersion(evidence, rules)
+    return min(p.best for p in _same(evidence.same, evidence.proof, evidence.base, evidence.marks, rules, phi))
+
+
+def rate_beyond(evidence: CategoriesEvidence, arm: str, tail: float) -> Counter | None:
+    """The requests of `arm` in the slowest `tail` of stable's history, and all of them; None before anything was compared."""
+    counts = evidence.counted.get(arm)
+    if not counts or not evidence.marks:
+        return None
+    mark = evidence.marks[len(tilts.TAILS) + SLOW.index(tail)]
+    return Counter(sum(counts[mark:]), sum(counts))
+
+
+def history_beyond(evidence: CategoriesEvidence, tail: float) -> Counter:
+    """As `rate_beyond`, for what was known of stable before the exposure."""
+    mark = evidence.marks[len(tilts.TAILS) + SLOW.index(tail)]
+    return Counter(sum(evidence.history[mark:]), sum(evidence.history))
+
+
+def bound(evidence: CategoriesEvidence, tail: float) -> float | None:
+    """The latency from which a request counts among the slowest `tail`; None for classes and before anything was compared."""
+    if not evidence.edges or not evidence.marks:
+        return None
+    mark = evidence.marks[len(tilts.TAILS) + SLOW.index(tail)]
+    return evidence.edges[min(mark, len(evidence.edges)) - 1] if mark else 0.0

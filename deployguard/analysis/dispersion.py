@@ -1,0 +1,89 @@
+"""How many errors come in one clump: retries and repeat visitors make bad requests depend on one another.
+
+A process of evidence that takes them for independent condemns the innocent, so its factors are raised to the power 1/phi. phi is
+measured on stable alone, between comparable units inside the same interval (docs/statistics.md, section 4):
+
+    p_b = sum e_bi / n_b,   phi = sum (e_bi - n_bi p_b)^2 / sum_b [p_b (1-p_b) n_b/(n_b-1) sum n_bi (1 - n_bi/n_b)]
+
+Units are the instances inside a poll, which shared drift cannot deceive, and the two polls of a pair, which see bursts of a whole arm;
+the larger one counts. Only past polls are used, so tempering by it stays valid for independent outcomes (Jensen).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from deployguard.model.evidence import Learnt, Spread
+from deployguard.model.reading import Counter
+
+ENOUGH = 30.0
+"""Bad requests from which on a measurement before the rollout counts as one."""
+RUNNING = 100.0
+"""Bad requests from which on what is seen during the rollout is believed too."""
+UNFIT = 12.0
+"""Errors in larger clumps are unfit for counting."""
+
+
+def spread_after(spread: Spread, parts: Sequence[Counter], whole: Counter) -> Spread:
+    """The sums after one more poll of stable: `parts` by instance, `whole` their sum. A poll without bad requests adds nothing."""
+    num, den, bad = spread.num, spread.den, spread.bad
+    if whole.bad > 0 and len(parts) > 1:
+        more = _sums(parts, whole)
+        num, den, bad = num + more[0], den + more[1], bad + whole.bad
+    pnum, pden, pbad = spread.paired_num, spread.paired_den, spread.paired_bad
+    if spread.total < 0:
+        return Spread(num, den, bad, pnum, pden, pbad, whole.total, whole.bad)
+    pair = Counter(spread.missed + whole.bad, spread.total + whole.total)
+    if pair.bad > 0:
+        more = _sums((Counter(spread.missed, spread.total), whole), pair)
+        pnum, pden, pbad = pnum + more[0], pden + more[1], pbad + pair.bad
+    return Spread(num, den, bad, pnum, pden, pbad)
+
+
+def _sums(parts: Sequence[Counter], whole: Counter) -> tuple[float, float]:
+    n, p = whole.total, whole.bad / whole.total
+    if n <= 1 or p >= 1:
+        return 0.0, 0.0
+    num = inner = 0.0
+    for part in parts:
+        num += (part.bad - part.total * p) ** 2
+        inner += part.total * (1 - part.total / n)
+    return num, p * (1 - p) * n / (n - 1) * inner
+
+
+def phi_of(num: float, den: float, bad: float, least: float) -> float | None:
+    """The dispersion on so many bad requests; None when they are fewer than `least`.
+
+    One that independence could have produced by chance (within two standard errors) is 1: noise must not cost time.
+    """
+    if bad < least or den <= 0:
+        return None
+    phi = num / den
+    return phi if phi > 1 + 2 * math.sqrt(2 / bad) else 1.0
+
+
+def measured(spread: Spread, least: float) -> float | None:
+    """The larger of the dispersions between instances and between neighbouring polls; None when neither is known."""
+    known = (
+        phi_of(spread.num, spread.den, spread.bad, least),
+        phi_of(spread.paired_num, spread.paired_den, spread.paired_bad, least),
+    )
+    return max((phi for phi in known if phi is not None), default=None)
+
+
+def in_use(learnt: Learnt, spread: Spread, stated: float | None) -> tuple[float, bool]:
+    """The dispersion to temper by, and whether it is known: stated by the policy, measured before the rollout or during it."""
+    if stated is not None:
+        return stated, True
+    running = measured(spread, RUNNING)
+    known = learnt.bad >= ENOUGH or running is not None
+    return max(learnt.phi, running or 1.0), known
+
+
+LADDER = (1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 12.0)
+
+
+def next_rung(phi: float) -> float:
+    """The next dispersion to try when a placebo was condemned; infinity beyond the last."""
+    return next((rung for rung in LADDER if rung > phi), math.inf)
