@@ -1,4 +1,4 @@
-"""`deployguard policy`: files checked, policies tried on scenarios, shown as they apply, and their schemas."""
+"""`deployguard policy`: files checked, policies tried on scenarios and on recordings, shown as they apply, and their schemas."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deployguard.cli.options import output_format, write_data
+from deployguard.cli.simulate import simulate
 from deployguard.errors import FileError, UserError
 
 if TYPE_CHECKING:
@@ -17,11 +18,12 @@ if TYPE_CHECKING:
     from deployguard.wiring.scenario import Played
 
 app = typer.Typer(
-    help="Check policies and guards, try them on scenarios, show what applies.",
+    help="Check policies and guards, try them on scenarios and on recorded rollouts, show what applies.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
 )
+app.command()(simulate)
 Files = Annotated[list[str], typer.Argument(metavar="FILE...", help="Files to read; `-` is standard input.", show_default=False)]
 
 

@@ -34,4 +34,4 @@ class Recording:
             self._rollout, self._losses = rollout.id, self._readings.losses
             self._readings.append(rollout.id, self._recorder.document(before, now))
         name = digest(saved) if saved is not None and decision.moved else ""
-        self._readings.append(rollout.id, self._recorder.tick(seen, now, rollout.phase, saved=saved is not None, digest=name))
+        self._readings.append(rollout.id, self._recorder.tick(seen, now, rollout, saved=saved is not None, digest=name))

@@ -30,7 +30,7 @@ from deployguard.model.action import Observation
 from deployguard.model.base import encode
 from deployguard.model.document import Document, Request
 from deployguard.model.reading import Answer, Missing
-from deployguard.model.rollout import Phase
+from deployguard.model.rollout import Phase, Rollout
 from deployguard.model.target import TargetView
 
 FORMAT = 2
@@ -57,7 +57,7 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What a tick of driver `by` saw at `at`. `phase` is the one that it left the rollout in.
+    """What a tick of driver `by` saw at `at`. `phase` and `seq` are those that it left the rollout with.
 
     `saved`: its document was saved. `digest` is that of the saved document when the tick moved, else empty.
     """
@@ -66,6 +66,7 @@ class Looked:
     at: dt.datetime
     seen: Observation
     phase: Phase
+    seq: int
     saved: bool
     digest: str
 
@@ -120,8 +121,8 @@ class Recorder:
         head = {"k": DOCUMENT, "by": self._by, "at": _plain(at), "format": FORMAT}
         return {**head, "version": self._version, "holder": self._holder, "document": _plain(document)}
 
-    def tick(self, seen: Observation, at: dt.datetime, phase: Phase, *, saved: bool, digest: str) -> dict[str, Any]:
-        """The record of a tick."""
+    def tick(self, seen: Observation, at: dt.datetime, left: Rollout, *, saved: bool, digest: str) -> dict[str, Any]:
+        """The record of a tick that left the rollout as `left`."""
         whole = self._whole is None or not dt.timedelta(0) <= at - self._whole < WHOLE_EVERY
         if whole:
             self._texts, self._phase, self._whole = {}, None, at
@@ -136,12 +137,12 @@ class Recorder:
             record["requests"] = _plain(seen.requests)
         if seen.stopped:
             record["stopped"] = seen.stopped
-        if phase != self._phase:
-            record["phase"] = _plain(phase)
-        record["heard"] = [seen.ledgered, seen.announced]
+        if left.phase != self._phase:
+            record["phase"] = _plain(left.phase)
+        record["heard"] = [left.seq, seen.ledgered, seen.announced]
         if saved:
             record["saved"] = digest or True
-        self._n, self._phase = self._n + 1, phase
+        self._n, self._phase = self._n + 1, left.phase
         return record
 
     def _told(self, name: str, text: bytes) -> str | None:
@@ -234,16 +235,17 @@ def _looked(stream: _Stream, record: dict[str, Any], by: str, at: dt.datetime) -
         stream.phase = msgspec.convert(record["phase"], Phase)
     if view is None or stream.phase is None:
         raise ValueError("its view or its phase is missing")
+    seq, ledgered, announced = map(int, record["heard"])
     seen = Observation(
         view=view,
         answers=answers,
         requests=msgspec.convert(record.get("requests", ()), tuple[Request, ...]),
-        ledgered=int(record["heard"][0]),
-        announced=int(record["heard"][1]),
+        ledgered=ledgered,
+        announced=announced,
         stopped=str(record.get("stopped", "")),
     )
     saved = record.get("saved", False)
-    return Looked(by, at, seen, stream.phase, bool(saved), saved if isinstance(saved, str) else "")
+    return Looked(by, at, seen, stream.phase, seq, bool(saved), saved if isinstance(saved, str) else "")
 
 
 def _text(stream: _Stream, name: str, told: str) -> bytes:

@@ -21,11 +21,13 @@ def report_markdown(report: Mapping[str, Any]) -> str:
     """The report as Markdown: a headline, a table of the checks, the facts, the trail; ends with a newline."""
     now = instant(report["at"])
     assert now is not None
-    parts = [f"### {_plain(report['guard'])}: {_plain(report['outcome'].replace('_', ' '))} (exit code {report['exit_code']})"]
-    parts.append(f"**{_plain(headline(report, now))}**")
+    parts = [
+        f"### {markdown_text(report['guard'])}: {markdown_text(report['outcome'].replace('_', ' '))} (exit code {report['exit_code']})"
+    ]
+    parts.append(f"**{markdown_text(headline(report, now))}**")
     if report["checks"]:
         parts.append(_checks(report["checks"]))
-    facts = [f"- {label}: {_plain(text)}" for label, text in _facts(report) if text]
+    facts = [f"- {label}: {markdown_text(text)}" for label, text in _facts(report) if text]
     if facts:
         parts.append("\n".join(facts))
     if report["trail"]:
@@ -33,13 +35,14 @@ def report_markdown(report: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _plain(text: str) -> str:
+def markdown_text(text: str) -> str:
     """The text on one line, shown as it is: no character of it is markup."""
     return _SPECIAL.sub(r"\\\1", " ".join(plain(text).split()))
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    head, *body = ["| " + " | ".join(_plain(cell) for cell in row) + " |" for row in rows]
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """The rows as a table, the first one as its head."""
+    head, *body = ["| " + " | ".join(markdown_text(cell) for cell in row) + " |" for row in rows]
     return "\n".join([head, "|" + " --- |" * len(rows[0]), *body])
 
 
@@ -51,8 +54,8 @@ def _checks(checks: list[dict[str, Any]]) -> str:
         [verdict_cell(c), c["name"], arm(c, "candidate"), arm(c, "stable"), ratio_cell(c).removeprefix("ratio "), evidence_cell(c)]
         for c in ranked(checks)
     ]
-    texts = [f"- {_plain(c['text'])}" for c in ranked(checks) if c["text"] and c["verdict"] == "fail" and c["evidence"] is None]
-    table = _table([["Verdict", "Check", "Candidate", "Stable", "Ratio", "Evidence"], *rows])
+    texts = [f"- {markdown_text(c['text'])}" for c in ranked(checks) if c["text"] and c["verdict"] == "fail" and c["evidence"] is None]
+    table = markdown_table([["Verdict", "Check", "Candidate", "Stable", "Ratio", "Evidence"], *rows])
     return "\n\n".join([table, "\n".join(texts)]) if texts else table
 
 
@@ -76,4 +79,4 @@ def _trail(trail: list[dict[str, Any]]) -> str:
     for step in trail[-MOST_TRAIL:]:
         at = instant(step["at"])
         rows.append([time_of_day(at, at) if at is not None else "", step["phase"], step["text"]])
-    return "<details><summary>Trail</summary>\n\n" + _table([["At", "Phase", "What"], *rows]) + "\n\n</details>"
+    return "<details><summary>Trail</summary>\n\n" + markdown_table([["At", "Phase", "What"], *rows]) + "\n\n</details>"
