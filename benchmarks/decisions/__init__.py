@@ -1,0 +1,1 @@
+"""The decision benchmark: the same streams into deployguard's analysis and into the rules of its peers."""
