@@ -41,7 +41,10 @@ class RankSum:
 
     def at(self, mu: float) -> float:
         """The standardised rank sum of `x - mu` against `y`, with ties and continuity correction."""
-        m, n, moved = self.m, self.n, self.x - mu
+        moved = self.x - mu
+        if (moved[1:] == moved[:-1]).any():  # values that rounding has made equal are ties as well
+            return RankSum(np.repeat(moved, self.x_count), np.repeat(self.y, self.y_count)).at(0.0)
+        m, n = self.m, self.n
         place = np.searchsorted(self.y, moved)
         equal = np.flatnonzero(self.y[np.minimum(place, len(self.y) - 1)] == moved)
         wins, ties = float(self.x_count @ self.below[place]), self.ties
