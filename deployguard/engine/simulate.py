@@ -96,7 +96,7 @@ def whole(document: Document) -> str:
     rollout = document.rollout
     if rollout is None or rollout.kind != "candidate":
         return "it went back to a named version: no candidate was judged"
-    if not isinstance(rollout.phase, Waiting) or rollout.evidence:
+    if not isinstance(rollout.phase, Waiting):
         return "the beginning of its recording is gone, and with it what had been counted by then"
     return ""
 
@@ -108,7 +108,9 @@ class Shadow:
         """`names` are the recorded checks by those of the draft that read the same."""
         assert document.rollout is not None
         self._draft, self._names = draft, names
-        self._document = self._saved = document
+        known = {mine: document.rollout.evidence[theirs] for mine, theirs in names.items() if theirs in document.rollout.evidence}
+        begun = msgspec.structs.replace(document.rollout, evidence={**document.rollout.evidence, **known})
+        self._document = self._saved = msgspec.structs.replace(document, rollout=begun)
         self._stages = planned(draft, max(document.rollout.wanted, 1))
         self._by = self._holder = ""
         self._seq = 0

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from deployguard.engine.simulate import Simulated
-from deployguard.model.rollout import Entry, Holding, Promoted, RolledBack, RollingBack, Verifying, Waiting, Watching
+from deployguard.model.rollout import Advancing, Analyzing, Entry, Holding, Promoted, RolledBack, RollingBack, Verifying, Waiting, Watching
 from deployguard.report.findings import recorded_json
 from deployguard.report.instants import iso
 
@@ -104,6 +104,7 @@ def drafted(found: Simulated, began: dt.datetime | None) -> dict[str, Any]:
         "promoted": iso(passed.at) if passed is not None else None,
         "until": iso(found.until),
         "until_s": _after(began, found.until),
+        "stage": phase.stage + 1 if isinstance(phase, (Advancing, Analyzing, Holding)) else None,
     }
 
 

@@ -28,7 +28,7 @@ CAVEAT = "a rollout that was stopped is recorded up to its stop alone: a draft t
 def simulation_text(data: Mapping[str, Any]) -> str:
     """The table, then what differs, then what the recordings could not answer; ends with a newline."""
     rows: Sequence[Mapping[str, Any]] = data["rollouts"]
-    lines = [f"draft {data['draft']} on {len(rows)} recorded rollouts of {data['guard']}", ""]
+    lines = [f"{data['draft']}, on {len(rows)} recorded rollouts of {data['guard']}", ""]
     for line, one in zip(table([_HEAD, *map(cells, rows)]), [None, *rows], strict=True):
         lines.append(line)
         lines += [f"    {text}" for text in (details(one) if one is not None else ())]
@@ -38,7 +38,7 @@ def simulation_text(data: Mapping[str, Any]) -> str:
 def simulation_markdown(data: Mapping[str, Any]) -> str:
     """The same for a merge request; ends with a newline."""
     rows: Sequence[Mapping[str, Any]] = data["rollouts"]
-    title = f"### Draft {markdown_text(data['draft'])} on {len(rows)} recorded rollouts of {markdown_text(data['guard'])}"
+    title = f"### {markdown_text(data['draft'])}, on {len(rows)} recorded rollouts of {markdown_text(data['guard'])}"
     notes = [f"- {markdown_text(line)}" for line in ends(data)]
     shown = [r for r in rows if r["result"] in (MISSED, NEW_STOP, TAKEN_BACK)]
     notes += [f"- {markdown_text(r['rollout'])}: {markdown_text(text)}" for r in shown for text in details(r)]
@@ -66,7 +66,8 @@ def cells(one: Mapping[str, Any]) -> list[str]:
         "held": "holds it",
         "undecided": "still watching",
     }
-    when = _when(draft["after_s"]) if draft["how"] != "undecided" else f" at the end, {spell(draft['until_s'] or 0)}"
+    stage = f" stage {draft['stage']}" if draft["stage"] else ""
+    when = _when(draft["after_s"]) if draft["how"] != "undecided" else f"{stage} at the end, {spell(draft['until_s'] or 0)}"
     return [one["rollout"], _WORDS[one["result"]], really, would[draft["how"]] + when + _compared(one["earlier_s"])]
 
 
@@ -83,22 +84,26 @@ def _compared(earlier: float | None) -> str:
 
 
 def details(one: Mapping[str, Any]) -> list[str]:
-    """By which check and with what numbers a rollout was stopped or not, where that is not as it was."""
-    draft = one["draft"]
-    if draft is None or one["result"] in (PASSED, OTHER) or (one["result"] == CAUGHT and not one["earlier_s"]):
+    """By which check and with what numbers a rollout was stopped or not, and when stages were passed, where that is not as it was."""
+    draft, real = one["draft"], one["really"]
+    if draft is None or one["result"] == OTHER:
         return []
-    lines = [] if draft["how"] in ("stopped", "passed") else [draft["text"]]
-    wanted = [c for c in ranked(draft["checks"]) if c["verdict"] == "fail"] if draft["how"] == "stopped" else ranked(draft["checks"])[:2]
-    for check in wanted:
-        numbers = [arm_cell(check, arm) for arm in ("candidate", "stable") if arm in check["counts"]]
-        lines.append(
-            "; ".join(
-                part for part in (f"{check['name']}: {', '.join(numbers)}" if numbers else check["text"], evidence_cell(check)) if part
-            )
-        )
-    if one["really"]["bad"] and draft["how"] == "passed":
-        lines.append("every stage was passed before it was seen")
+    lines = [draft["text"]] if draft["how"] in ("held", "taken_back") or one["result"] == MISSED else []
+    if one["result"] in (MISSED, NEW_STOP) or (one["result"] == CAUGHT and one["earlier_s"]):
+        failed = [c for c in ranked(draft["checks"]) if c["verdict"] == "fail"]
+        lines += map(_numbers, failed if draft["how"] == "stopped" else ranked(draft["checks"])[:2])
+    if draft["passed"] != real["passed"] and (draft["passed"] or real["passed"]) and one["result"] != MISSED:
+        lines.append(f"stages passed after {_seconds(draft['passed'])}; really after {_seconds(real['passed'])}")
     return lines
+
+
+def _numbers(check: Mapping[str, Any]) -> str:
+    arms = ", ".join(arm_cell(check, arm) for arm in ("candidate", "stable") if arm in check["counts"])
+    return "; ".join(part for part in (f"{check['name']}: {arms}" if arms else check["text"], evidence_cell(check)) if part)
+
+
+def _seconds(passed: Mapping[str, float]) -> str:
+    return ", ".join(spell(seconds) for seconds in passed.values()) or "none"
 
 
 def ends(data: Mapping[str, Any]) -> list[str]:

@@ -71,11 +71,11 @@ def read_draft(path: str, guard: str) -> Draft:
     Raises `UserError` when there is none, or more than one.
     """
     if path in shipped_names():
-        return _bare(path, shipped_policy(path))
+        return _bare(f"policy {path}", shipped_policy(path))
     bundle = load_bundle([path])
     if bundle.guards:
         found = resolve(guard if guard in bundle.guards else None, bundle)
-        return Draft(f"{found.guard.metadata.name} in {path}", found.policy, own_checks=True)
+        return Draft(f"guard {found.guard.metadata.name} of {path}", found.policy, own_checks=True)
     return _only_policy(path, bundle)
 
 
@@ -87,7 +87,7 @@ def _only_policy(path: str, bundle: Bundle) -> Draft:
             hint="give a file with one document of `kind: GuardPolicy`, or a guard's",
         )
     ((name, entry),) = bundle.policies.items()
-    return _bare(f"{name} in {path}", entry.value.spec)
+    return _bare(f"policy {name} of {path}", entry.value.spec)
 
 
 def _bare(name: str, policy: Policy) -> Draft:
