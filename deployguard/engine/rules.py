@@ -95,10 +95,15 @@ def counts_rules(policy: Policy, check: ScrapeCheck | BalancerCheck) -> CountsRu
         alpha=policy.alpha,
         weight=weight_of(policy),
         proof=policy.pass_ == "proof",
-        grid=policy_grid(check.claims, worse.ratio if worse else 1.0),
+        grid=policy_grid(_least_bet(check.claims), worse.ratio if worse else 1.0),
         interval=policy.interval.total_seconds(),
         traffic_share=policy.protect.traffic_share,
     )
+
+
+def _least_bet(claims: float) -> float:
+    """The smallest lift to bet on: three quarters of the claim. A regression near the claim is seen sooner, and one below it too."""
+    return min(claims, max(1.5, 0.75 * claims))
 
 
 def _categories_rules(policy: Policy, check: ScrapeCheck) -> CategoriesRules:

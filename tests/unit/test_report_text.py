@@ -50,7 +50,7 @@ def test_why_names_check_counts_ratio_limit_exposure_and_action(bad: tuple[Docum
     first = text.splitlines()[0]
     assert first.startswith("ROLLED BACK to v1 (")
     assert first.endswith("at 00:00:03 UTC, 2 s after the first bad sample")
-    has(text, "errors", "candidate 20% (12 of 60)", "stable 0% (0 of 420)", "ratio [7.76 or more]", "evidence 328 > 111")
+    has(text, "errors", "candidate 20% (12 of 60)", "stable 0% (0 of 420)", "ratio [7.76 or more]", "evidence 491 > 111")
     has(text, "1.25 x stable + 0.02%, floor 1%", "FAIL", "1 of 8 instances for 3 s; 60 requests, 12 failed")
     has(text, "confirmed at 00:00:04 UTC after 1 s: 8 of 8 instances", "quarantine: v2", "--override")
 
@@ -69,7 +69,7 @@ def test_why_from_the_ledger_says_the_same(bad: tuple[Document, Sim]) -> None:
     document, sim = bad
     text = why_entries(ledger(sim), sim.clock.at, names_of(document))
     has(
-        text, "ROLLED BACK to v1", "candidate 20% (12 of 60)", "ratio [7.76 or more]", "evidence 328 > 111", "1 of 8 instances; 60 requests"
+        text, "ROLLED BACK to v1", "candidate 20% (12 of 60)", "ratio [7.76 or more]", "evidence 491 > 111", "1 of 8 instances; 60 requests"
     )
     has(text, "confirmed at 00:00:04 UTC after 1 s")
     has(why_entries([], sim.clock.at), "no entry")

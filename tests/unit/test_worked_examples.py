@@ -11,6 +11,8 @@ from deployguard.model.evidence import Block
 from deployguard.model.reading import Counter
 
 POLLS = [(25, 1, 475, 2), (24, 3, 480, 3), (30, 4, 470, 1)]
+HALF = 0.5
+"""The share of the late capital in the tables; a quarter is shipped."""
 TEN_SECONDS_OF_TABLES = -eprocess.ONSET_SECONDS * math.log(1 - 1 / 180)
 
 
@@ -22,9 +24,9 @@ def played(*, ratio: float = 1.0, dispersion: float = 1.0, late: bool = False) -
     process, past, found = eprocess.start(6, late_onset=late), Counter(5, 1000), []
     for n1, e1, n0, e0 in POLLS:
         factors = arms.worse_factors(Block(n1, e1, n0, e0), past.bad / past.total, bets.REFERENCE, ratio, 0.0)
-        process = eprocess.play(process, eprocess.tempered(factors, dispersion, None), bets.REFERENCE.weight, TEN_SECONDS_OF_TABLES)
+        process = eprocess.play(process, eprocess.tempered(factors, dispersion, None), bets.REFERENCE.weight, TEN_SECONDS_OF_TABLES, HALF)
         past = Counter(past.bad + e0, past.total + n0)
-        found.append(eprocess.log_value(process, bets.REFERENCE.weight))
+        found.append(eprocess.log_value(process, bets.REFERENCE.weight, HALF))
     return found
 
 
