@@ -71,7 +71,7 @@ def told(store: FileStore, document: Document, wanted: Asked, now: dt.datetime) 
 def replay(store: FileStore, document: Document, wanted: Asked, now: dt.datetime, output: str) -> None:
     """The decisions of a rollout are made again and printed, with how they compare with the ledger; exit 1 when they differ."""
     from deployguard.report.replay import replay_json, replay_lines
-    from deployguard.wiring.past import replay_of
+    from deployguard.wiring.replay import replay_of
 
     found = found_entries(store, document, wanted)
     shown = _Count()

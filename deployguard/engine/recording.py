@@ -162,19 +162,35 @@ def closing(holder: str, document: Document, view: TargetView, at: dt.datetime) 
 
 @dataclass(slots=True)
 class _Stream:
-    """What is known of one driver while its records are read."""
+    """What is known of one driver while its records are read: the texts of its last tick, and what was made of them."""
 
     n: int = 0
     texts: dict[str, bytes] = field(default_factory=dict)
-    answers: dict[str, dict[str, Answer]] = field(default_factory=dict)
-    view: TargetView | None = None
+    made: dict[str, tuple[bytes, Any]] = field(default_factory=dict)
     phase: Phase | None = None
+    told: dt.datetime | None = None
+
+    def unpack(self, name: str, packed: str) -> None:
+        """The text of this tick under `name`."""
+        unpacker = zlib.decompressobj(-zlib.MAX_WBITS, self.texts.get(name, b""))
+        text = unpacker.decompress(base64.b64decode(packed))
+        if not unpacker.eof:
+            raise ValueError("a text is cut off")
+        self.texts[name] = text
+
+    def value(self, name: str, decoder: msgspec.json.Decoder[Any]) -> Any:
+        """What the text under `name` says, decoded once for as long as it stays."""
+        text = self.texts[name]
+        if name not in self.made or self.made[name][0] is not text:
+            self.made[name] = (text, decoder.decode(text))
+        return self.made[name][1]
 
 
-def read(records: Iterable[dict[str, Any]], rollout: str) -> Iterator[Record]:
+def read(records: Iterable[dict[str, Any]], rollout: str, every: dt.timedelta = dt.timedelta(0)) -> Iterator[Record]:
     """The recording of `rollout`, record by record. Raises `ForeignState` when it is not one that this version can read.
 
-    A record that does not follow the driver's last one is told as `Lost`, and so is what would have to follow it.
+    A record that does not follow the driver's last one is told as `Lost`, and so is what would have to follow it. With `every`, of the
+    ticks of a driver those are told that are at least so long after the one told before: they cost the most.
     """
     streams: dict[str, _Stream] = {}
     for number, record in enumerate(records, 1):
@@ -186,11 +202,14 @@ def read(records: Iterable[dict[str, Any]], rollout: str) -> Iterator[Record]:
                 yield Loaded(by, at, record["holder"], msgspec.convert(record["document"], Document), record["version"])
             elif word == CLOSED:
                 yield Closed(at, msgspec.convert(record["document"], Document), msgspec.convert(record["view"], TargetView))
-            elif word == WHOLE and not streams and number == 1:
+            elif word == WHOLE and by not in streams:
                 streams[by] = _Stream(n=record["n"])
-                yield _looked(streams[by], record, by, at)
-            elif by in streams:
-                yield _looked(streams[by], record, by, at)
+            if word in (TICK, WHOLE) and by in streams:
+                stream = streams[by]
+                _taken(stream, record)
+                if stream.told is None or not dt.timedelta(0) <= at - stream.told < every:
+                    stream.told = at
+                    yield _looked(stream, record, by, at)
         except _Gap:
             del streams[by]
             yield Lost(by, at)
@@ -217,28 +236,30 @@ def _unreadable(rollout: str, why: str) -> ForeignState:
     return ForeignState(f"could not read the recording of `{rollout}`: {why}", hint=_HINT)
 
 
-def _looked(stream: _Stream, record: dict[str, Any], by: str, at: dt.datetime) -> Looked:
+def _taken(stream: _Stream, record: dict[str, Any]) -> None:
+    """The stream after a tick. Raises `_Gap` when the tick is not its next one."""
     if record["n"] != stream.n:
         raise _Gap
     stream.n += 1
     if record["k"] == WHOLE:
-        stream.texts, stream.answers, stream.view, stream.phase = {}, {}, None, None
+        stream.texts, stream.phase = {}, None
     if "view" in record:
-        stream.view = _VIEW.decode(_text(stream, "view", record["view"]))
-    view: TargetView | Missing | None = msgspec.convert(record["silent"], Missing) if "silent" in record else stream.view
-    answers = {}
-    for name, told in record.get("answers", {}).items():
-        if told is not None:
-            stream.answers[name] = _ANSWERS.decode(_text(stream, f"answers {name}", told))
-        answers[name] = stream.answers[name]
+        stream.unpack("view", record["view"])
+    for name, packed in record.get("answers", {}).items():
+        if packed is not None:
+            stream.unpack(f"answers {name}", packed)
     if "phase" in record:
         stream.phase = msgspec.convert(record["phase"], Phase)
-    if view is None or stream.phase is None:
-        raise ValueError("its view or its phase is missing")
+
+
+def _looked(stream: _Stream, record: dict[str, Any], by: str, at: dt.datetime) -> Looked:
+    if stream.phase is None:
+        raise ValueError("its phase is missing")
+    silent = "silent" in record
     seq, ledgered, announced = map(int, record["heard"])
     seen = Observation(
-        view=view,
-        answers=answers,
+        view=msgspec.convert(record["silent"], Missing) if silent else stream.value("view", _VIEW),
+        answers={name: stream.value(f"answers {name}", _ANSWERS) for name in record.get("answers", ())},
         requests=msgspec.convert(record.get("requests", ()), tuple[Request, ...]),
         ledgered=ledgered,
         announced=announced,
@@ -246,12 +267,3 @@ def _looked(stream: _Stream, record: dict[str, Any], by: str, at: dt.datetime) -
     )
     saved = record.get("saved", False)
     return Looked(by, at, seen, stream.phase, seq, bool(saved), saved if isinstance(saved, str) else "")
-
-
-def _text(stream: _Stream, name: str, told: str) -> bytes:
-    unpacker = zlib.decompressobj(-zlib.MAX_WBITS, stream.texts.get(name, b""))
-    text = unpacker.decompress(base64.b64decode(told))
-    if not unpacker.eof:
-        raise ValueError("a text is cut off")
-    stream.texts[name] = text
-    return text

@@ -93,7 +93,7 @@ def details(one: Mapping[str, Any]) -> list[str]:
         failed = [c for c in ranked(draft["checks"]) if c["verdict"] == "fail"]
         lines += map(_numbers, failed if draft["how"] == "stopped" else ranked(draft["checks"])[:2])
     if draft["passed"] != real["passed"] and (draft["passed"] or real["passed"]) and one["result"] != MISSED:
-        lines.append(f"stages passed after {_seconds(draft['passed'])}; really after {_seconds(real['passed'])}")
+        lines.append(f"stages passed after: {_seconds(draft['passed'])}; really: {_seconds(real['passed'])}")
     return lines
 
 
@@ -103,7 +103,7 @@ def _numbers(check: Mapping[str, Any]) -> str:
 
 
 def _seconds(passed: Mapping[str, float]) -> str:
-    return ", ".join(spell(seconds) for seconds in passed.values()) or "none"
+    return ", ".join(spell(seconds) for seconds in passed.values()) or "none by then"
 
 
 def ends(data: Mapping[str, Any]) -> list[str]:

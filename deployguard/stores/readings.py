@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import mmap
 import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import unquote
 
 import msgspec
@@ -22,6 +23,19 @@ from deployguard.stores import disk
 log = logging.getLogger(__name__)
 KEPT = 50
 _BUFFER = 64 * 1024
+
+
+def _marked(file: BinaryIO, mark: bytes, back: int) -> int:
+    """Where the `back`-th last line begins that starts with `mark`; 0 when there are fewer."""
+    if not os.fstat(file.fileno()).st_size:
+        return 0
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
+        at = len(whole)
+        for _ in range(back):
+            at = whole.rfind(b"\n" + mark, 0, at)
+            if at < 0:
+                return 0
+        return at + 1
 
 
 class FileReadings:
@@ -79,17 +93,23 @@ class FileReadings:
 
     def rollouts(self) -> list[str]:
         """The rollouts whose readings are kept, the newest first."""
+        self.flush()
         try:
             return [unquote(path.stem) for path in self._newest_first()]
         except OSError as error:
             raise disk.refused("list", self.directory, error) from error
 
-    def read(self, rollout: str) -> Iterator[dict[str, Any]]:
-        """The records of `rollout`, oldest first, one at a time; a line that a crash cut off is passed over."""
+    def read(self, rollout: str, mark: str = "", back: int = 1) -> Iterator[dict[str, Any]]:
+        """The records of `rollout`, oldest first, one at a time; a line that a crash cut off is passed over.
+
+        With `mark`, from the `back`-th last record on whose line begins with it; all when there are fewer.
+        """
         self.flush()
         path = self._path(rollout)
         try:
             with path.open("rb") as file:
+                if mark:
+                    file.seek(_marked(file, mark.encode(), back))
                 for line in file:
                     with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
                         yield msgspec.json.decode(line, type=dict[str, Any])

@@ -16,7 +16,6 @@ from deployguard.engine import begin
 from deployguard.errors import FileError
 from deployguard.files.read import STDIN
 from deployguard.files.scenario_file import LoadedScenario
-from deployguard.files.series import expand
 from deployguard.files.write import plain
 from deployguard.files.yaml_lines import read_yaml
 from deployguard.model.document import Request, RequestVerb
@@ -25,6 +24,7 @@ from deployguard.model.fields import Place
 from deployguard.model.rollout import Entry, Rollout, Verifying, Watching
 from deployguard.model.units import format_duration
 from deployguard.report.words import outcome
+from deployguard.signals.replay import ReplaySource
 from deployguard.stores.inbox import MemoryInbox
 from deployguard.stores.memory import MemoryWorld
 from deployguard.wiring.simulation import CANDIDATE_VERSION, Heard, PlayedFleet, PlayedStore, SimulatedClock, driver_in, sources
@@ -195,8 +195,7 @@ class _Run:
         calm = max(last, default=dt.timedelta(0)) + policy.interval
         if scenario.until is not None:
             return calm, scenario.until
-        arms = [arm for series in scenario.series.values() for arm in (series.stable, series.candidate) if arm is not None]
-        polls = max((len(expand(text)) for arm in arms for text in (arm.total, arm.green) if text), default=0)
+        polls = max((arm.polls for series in scenario.series.values() for arm in series.arms.values()), default=0)
         deadlines = (policy.advance_within, policy.blind.retreat_after, policy.blind.hold_limit, policy.rollback.within)
         return calm, max(calm, policy.interval * polls + max(deadlines))
 
@@ -209,14 +208,26 @@ class _Run:
             if isinstance(value, dt.timedelta):
                 self._next = max(self._next, self._clock.at + value)
                 self._driver = self._guard()
-            elif word in ("crash", "crash_stable"):
-                hit = self._fleet.crash(int(value), candidate=word == "crash")
-                if hit < value:
-                    self._missed(number, f"`{word}: {value}` found {hit} instances to crash at {format_duration(event.at)}")
+            elif word.startswith(("crash", "reset")):
+                self._hit(number, word, int(value), event.at)
             elif word == "never_ready":
                 self._fleet.never_ready(int(value))
             else:
                 self._asked(number, cast(RequestVerb, word))
+
+    def _hit(self, number: int, word: str, count: int, at: dt.timedelta) -> None:
+        """So many instances of an arm have crashed, or have begun to count anew."""
+        what, _, stable = word.partition("_")
+        if what == "crash":
+            hit = self._fleet.crash(count, candidate=not stable)
+        else:
+            uids = [one.uid for one in self._fleet.picked(count, candidate=not stable)]
+            hit = len(uids)
+            for source in self._sources.values():
+                if isinstance(source, ReplaySource):
+                    source.reset(uids)
+        if hit < count:
+            self._missed(number, f"`{word}: {count}` found {hit} instances to {what} at {format_duration(at)}")
 
     def _asked(self, number: int, verb: RequestVerb) -> None:
         """A person's request lies in the inbox; `stop` stops every promotion, until `resume`."""

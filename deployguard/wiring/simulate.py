@@ -19,14 +19,12 @@ from deployguard.model.units import format_duration
 from deployguard.stores.file import FileStore
 from deployguard.stores.ledger import entries
 from deployguard.stores.readings import FileReadings
-from deployguard.wiring.past import recorded
+from deployguard.wiring.replay import JUDGING, recorded
 
 if TYPE_CHECKING:
     from deployguard.model.check import Check
     from deployguard.model.policy import Policy
 
-JUDGING = frozenset({"name", "worse_than_stable", "claims", "limit", "bound", "worse_when", "dispersion", "required", "veto"})
-"""Fields of a check that say how its numbers are judged; all others say what is read."""
 PACING = frozenset({"every", "timeout"})
 """Fields of a probe that say how often it walks: a recording has its own pace."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures as cf
 import datetime as dt
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -13,15 +13,16 @@ import msgspec
 from deployguard.driver.observe import Observer
 from deployguard.driver.tick import Driver
 from deployguard.driver.world import World
-from deployguard.files.scenario_file import ArmSeries, LoadedScenario
-from deployguard.files.series import expand
+from deployguard.files.scenario_file import LoadedScenario
+from deployguard.files.scenario_series import ArmSeries, within_edge
+from deployguard.model.check import BalancerCheck, ScrapeCheck
 from deployguard.model.document import Document
-from deployguard.model.reading import Answer, Counter, Counters, Missing, Runs
+from deployguard.model.reading import Answer, Missing, Runs
 from deployguard.model.rollout import Entry
 from deployguard.model.target import CANDIDATE, STABLE, Arm, Desired, Instance, TargetView
 from deployguard.model.version import Version
 from deployguard.ports import Source
-from deployguard.signals.replay import ReplayProbe, ReplaySource
+from deployguard.signals.replay import Recorded, ReplayProbe, ReplaySource
 from deployguard.stores.memory import MemoryStore, MemoryWorld
 from deployguard.targets.simulated import SimulatedTarget
 
@@ -63,13 +64,17 @@ class PlayedFleet(SimulatedTarget):
 
     def crash(self, count: int, *, candidate: bool) -> int:
         """That many instances of an arm exit with code 1; how many there were. The candidate's lowest places, stable's highest."""
-        self._live()
-        mine = [one for one in self.instances if (one.assigned == CANDIDATE_VERSION) == candidate]
-        hit = mine[:count] if candidate else mine[::-1][:count]
+        hit = self.picked(count, candidate=candidate)
         for one in hit:
             self.exit(one.id, 1)
         self._quiet = False
         return len(hit)
+
+    def picked(self, count: int, *, candidate: bool) -> list[Instance]:
+        """So many instances of an arm, as far as there are: the candidate's lowest places, stable's highest."""
+        self._live()
+        mine = [one for one in self.instances if (one.assigned == CANDIDATE_VERSION) == candidate]
+        return mine[:count] if candidate else mine[::-1][:count]
 
     def never_ready(self, count: int) -> None:
         """The next `count` candidate instances that are not ready yet never will be."""
@@ -116,34 +121,6 @@ class PlayedStore(MemoryStore):
         return self._loaded
 
 
-class _Exposed:
-    """A replayed source whose candidate counts from its first exposure, as a real instance would."""
-
-    def __init__(self, inner: ReplaySource, total: list[float], bad: list[float], start: dt.datetime, interval: dt.timedelta) -> None:
-        self._inner = inner
-        self._total, self._bad = total, bad
-        self._start, self._interval = start, interval
-        self._before: Counter | None = None
-
-    def read(self, arm: Arm, instances: tuple[Instance, ...], through: dt.datetime | None, now: dt.datetime) -> Answer:
-        """What the arm has counted by now."""
-        answer = self._inner.read(arm, instances, through, now)
-        if arm != CANDIDATE:
-            return answer
-        if self._before is None:
-            poll = (now - self._start) // self._interval
-            self._before = Counter(sum(self._bad[:poll]), sum(self._total[:poll]))
-        if not isinstance(answer, Counters):
-            return answer
-        before = self._before
-        return msgspec.structs.replace(
-            answer, by_instance={uid: Counter(c.bad - before.bad, c.total - before.total) for uid, c in answer.by_instance.items()}
-        )
-
-    def close(self) -> None:
-        """Nothing is kept running."""
-
-
 class _Walks:
     """A replayed probe: the candidate's walks from its first exposure, and those of users, who mostly come to the stable arm."""
 
@@ -173,21 +150,28 @@ def sources(loaded: LoadedScenario, start: dt.datetime) -> dict[str, Source]:
     found: dict[str, Source] = {}
     for check in loaded.policy.checks:
         series = loaded.scenario.series.get(check.name)
-        arms: dict[Arm, ArmSeries] = {}
-        if series is not None:
-            arms = {arm: s for arm, s in ((STABLE, series.stable), (CANDIDATE, series.candidate)) if s is not None}
+        arms = series.arms if series is not None else {}
         if check.source == "probe":
-            found[check.name] = _Walks(ReplayProbe(start, interval, {arm: s.green for arm, s in arms.items() if s.green}))
-            continue
-        total = {arm: s.total for arm, s in arms.items() if s.total}
-        bad = {arm: s.bad for arm, s in arms.items() if s.bad}
-        inner = ReplaySource(start, interval, total, bad)
-        found[check.name] = _Exposed(inner, _values(total), _values(bad), start, interval)
+            found[check.name] = _Walks(ReplayProbe(start, interval, {arm: one.parts[""][0] for arm, one in arms.items()}))
+        else:
+            recorded = {arm: _recorded(check, one) for arm, one in arms.items()}
+            found[check.name] = ReplaySource(start, interval, check.kind, recorded)
     return found
 
 
-def _values(series: Mapping[Arm, str]) -> list[float]:
-    return [value or 0.0 for value in expand(series[CANDIDATE])] if CANDIDATE in series else []
+def _recorded(check: ScrapeCheck | BalancerCheck, series: ArmSeries) -> Recorded:
+    """The columns of an arm; a histogram that is judged by `within` counts its requests in the buckets beyond it."""
+    parts, edges = series.parts, series.edges
+    if check.source == "scrape" and check.within is not None and series.buckets is not None:
+        edge = within_edge(check, series)
+        assert edge is not None
+        slow = parts[""][edges.index(edge) + 1 :]
+        parts, edges = {"": (_summed(slow), _summed(parts[""]))}, ()
+    return Recorded(parts, edges, series.clumps, series.lost)
+
+
+def _summed(columns: Sequence[Sequence[float | None]]) -> list[float | None]:
+    return [None if None in row else sum(value for value in row if value is not None) for row in zip(*columns, strict=True)]
 
 
 class Heard:
