@@ -43,7 +43,7 @@ def replay_lines(found: Comparison, now: dt.datetime) -> list[str]:
     lines = [f"{head}{_entries(found)}, identical to the ledger; {found.moves} saved moves, identical to the byte"]
     if found.carried:
         what = f"{_of(len(found.carried), 'entry', 'entries')} {', '.join(map(str, found.carried))}"
-        lines.append(f"not decided in a recorded tick: {what} (opened by a command, or cut off by a crash)")
+        lines.append(f"not decided in a recorded tick: {what} (opened by a command, cut off by a crash, or not kept)")
     lines += [
         f"records are missing at {time_of_day(at, now)}; the replay went on from the document that was loaded next" for at in found.lost
     ]
