@@ -16,12 +16,12 @@ from deployguard.analysis import tilts
 from deployguard.analysis.arms import PROMOTE_WEIGHTS, same_factors, worse_factors
 from deployguard.analysis.bets import Grid, settled
 from deployguard.analysis.counters import added, kept, same_crew, summed, tallied
-from deployguard.analysis.dispersion import in_use, spread_after
+from deployguard.analysis.dispersion import UNFIT, in_use, spread_after
 from deployguard.analysis.eprocess import log_value, play, start, tempered
 from deployguard.analysis.gaps import elapsed, heard
 from deployguard.analysis.rebin import chosen_edges, rebinned
 from deployguard.analysis.strata import LONGEST_PILE, PATIENCE, pooled
-from deployguard.model.evidence import Block, CategoriesEvidence, Process, Spread, Tallies
+from deployguard.model.evidence import Block, CategoriesEvidence, Learnt, Process, Spread, Tallies
 from deployguard.model.reading import Answer, Buckets, Counter, Missing
 from deployguard.model.target import CANDIDATE, STABLE
 
@@ -97,7 +97,8 @@ def fold(
     changed = CANDIDATE in binned and not same_crew(readings[CANDIDATE], evidence.last.get(CANDIDATE, {}))
     history = evidence.history
     if STABLE in binned and STABLE not in evidence.read_at:
-        history = _history(list(binned[STABLE].values()))
+        learnt = len(history) == len(next(iter(binned[STABLE].values()), ()))
+        history = history if learnt else _history(list(binned[STABLE].values()))
     last: dict[str, dict[str, Tallies]] = {} if aligned else dict(evidence.last)
     for arm, values in binned.items():
         last[arm] = kept(evidence.last.get(arm, {}), values, readings[arm].unread)
@@ -161,19 +162,15 @@ def _played(
     if sum(past) < LEAST:
         return evidence  # no distribution to bet on: what stable serves now becomes it
     base = evidence.base if evidence.base and sum(past) < FRESH * sum(evidence.base) else past
-    marks = evidence.marks or (*tilts.tail_marks(past, tilts.TAILS), *tilts.tail_marks(past, SLOW))
-    phi, known = dispersion(evidence, rules)
-    factors = (
-        _tail_factors(mine, theirs, base, marks, rules)
-        if rules.tolerant
-        else (tilts.tilt_factors(mine, theirs, base, evidence.edges, rules.grid))
-    )
+    marks = evidence.marks or marks_of(past)
+    phis, known = dispersions(evidence, rules)
+    factors = quieted(block_factors(mine, theirs, base, evidence.edges, marks, rules), phis, rules)
     worse = evidence.worse or start(len(rules.weights), late_onset=rules.late_onset)
-    worse = play(worse, tempered(factors, phi, None if known else rules.cap), rules.weights, seconds)
+    worse = play(worse, tempered(factors, 1.0, None if known else rules.cap), rules.weights, seconds)
     proof = {CANDIDATE: added(evidence.proof.get(CANDIDATE, ()), mine), STABLE: added(evidence.proof.get(STABLE, ()), theirs)}
     proven, same = evidence.proven + seconds, evidence.same
     if proven >= PATIENCE:
-        same, proof, proven = _same(same, proof, base, marks, rules, phi), {}, 0.0
+        same, proof, proven = _same(same, proof, base, marks, rules, phis), {}, 0.0
     slow = _block(mine, theirs, marks[-1])
     return msgspec.structs.replace(
         evidence,
@@ -186,6 +183,32 @@ def _played(
         segments=pooled(evidence.segments, slow),
         first_bad=evidence.first_bad or (now if slow.e1 > 0 else None),
     )
+
+
+def marks_of(past: Tallies) -> tuple[int, ...]:
+    """The categories from which requests count as slow: four for the comparison, two for the promote rule."""
+    return (*tilts.tail_marks(past, tilts.TAILS), *tilts.tail_marks(past, SLOW))
+
+
+def block_factors(
+    mine: Tallies, theirs: Tallies, base: Tallies, edges: tuple[float, ...], marks: tuple[int, ...], rules: CategoriesRules
+) -> list[float]:
+    """One log factor per bet of the comparison, for what both arms served in a block."""
+    if not rules.tolerant:
+        return tilts.tilt_factors(mine, theirs, base, edges, rules.grid)
+    return _tail_factors(mine, theirs, base, marks, rules)
+
+
+def quieted(factors: list[float], phis: tuple[float, ...], rules: CategoriesRules) -> list[float]:
+    """Each factor tempered by the dispersion of what it bets on; a bet on a tail in which requests clump too much is neutral.
+
+    A bet on a marked tail has that tail's dispersion, one on the whole distribution the largest.
+    """
+    if rules.tolerant:
+        by_bet = [phi for phi in phis for _ in PSI.psi]
+    else:
+        by_bet = [max(phis)] * len(rules.grid.lam) + [phis[tilts.TAILS.index(share)] for share, _ in rules.grid.tails]
+    return [0.0 if phi > UNFIT else f / phi for f, phi in zip(factors, by_bet, strict=True)]
 
 
 def _block(mine: Tallies, theirs: Tallies, mark: int) -> Block:
@@ -208,7 +231,12 @@ def _tail_factors(mine: Tallies, theirs: Tallies, base: Tallies, marks: tuple[in
 
 
 def _same(
-    processes: tuple[Process, ...], proof: Mapping[str, Tallies], base: Tallies, marks: tuple[int, ...], rules: CategoriesRules, phi: float
+    processes: tuple[Process, ...],
+    proof: Mapping[str, Tallies],
+    base: Tallies,
+    marks: tuple[int, ...],
+    rules: CategoriesRules,
+    phis: tuple[float, ...],
 ) -> tuple[Process, ...]:
     """The promote rule on the slowest twentieth and hundredth: each must be shown not to have grown to what the check claims to see."""
     mine, theirs = proof.get(CANDIDATE, ()), proof.get(STABLE, ())
@@ -216,7 +244,7 @@ def _same(
     if sum(mine) < 1 or sum(theirs) < 1:
         return processes
     found = []
-    for process, mark in zip(processes, marks[len(tilts.TAILS) :], strict=True):
+    for process, mark, phi in zip(processes, marks[len(tilts.TAILS) :], phis[1:], strict=False):
         mark = min(mark, len(base) - 1)
         factors = same_factors(_block(mine, theirs, mark), _slow(base, mark), rules.claims, rules.margin)
         found.append(play(process, tempered(factors, phi, None), PROMOTE_WEIGHTS, 0.0))
@@ -235,12 +263,15 @@ def _spreads(evidence: CategoriesEvidence, parts: Sequence[Tallies], rules: Cate
     return tuple(found)
 
 
-def dispersion(evidence: CategoriesEvidence, rules: CategoriesRules) -> tuple[float, bool]:
-    """The largest dispersion of the marked tails, and whether it is known."""
-    known = [in_use(evidence.learnt, spread, rules.dispersion) for spread in evidence.spreads] or [
-        in_use(evidence.learnt, Spread(), rules.dispersion)
-    ]
-    return max(phi for phi, _ in known), any(sure for _, sure in known)
+def dispersions(evidence: CategoriesEvidence, rules: CategoriesRules) -> tuple[tuple[float, ...], bool]:
+    """The dispersion of each of the compared tails, and whether any is known.
+
+    The promote rule's two tails borrow those of their neighbours, the slowest tenth and fiftieth.
+    """
+    learnt = evidence.learnt or (Learnt(),) * len(tilts.TAILS)
+    spreads = evidence.spreads or (Spread(),) * len(tilts.TAILS)
+    found = [in_use(known, spread, rules.dispersion) for known, spread in zip(learnt, spreads, strict=True)]
+    return tuple(phi for phi, _ in found), any(sure for _, sure in found)
 
 
 def worse_evidence(evidence: CategoriesEvidence, rules: CategoriesRules) -> float:
@@ -252,8 +283,8 @@ def same_evidence(evidence: CategoriesEvidence, rules: CategoriesRules) -> float
     """The smaller of the two tails' largest log E ever reached against "worse than claimed", what waits to be played included."""
     if not evidence.marks:
         return 0.0
-    phi, _ = dispersion(evidence, rules)
-    return min(p.best for p in _same(evidence.same, evidence.proof, evidence.base, evidence.marks, rules, phi))
+    phis, _ = dispersions(evidence, rules)
+    return min(p.best for p in _same(evidence.same, evidence.proof, evidence.base, evidence.marks, rules, phis))
 
 
 def rate_beyond(evidence: CategoriesEvidence, arm: str, tail: float) -> Counter | None:

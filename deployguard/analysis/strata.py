@@ -1,7 +1,9 @@
 """Blocks: what both arms served over the same interval, within each stratum of requests.
 
-Polls pile up until both arms have served and something went bad, or for a while: nothing is lost by playing good requests together, as
-nothing but a bad one condemns (docs/statistics.md, section 14). Strata hold different requests, so their factors multiply, bet by bet.
+Polls pile up until both arms have served, and good requests for a while longer: nothing is lost by playing them together, as nothing but
+a bad one condemns (docs/statistics.md, section 14). A poll in which something went bad is a block of its own, judged by its own share of
+traffic: bad requests would otherwise always come in the last poll of a pile and be judged by the share of those before, which condemns the
+innocent while the share rises. Strata hold different requests, so their factors multiply, bet by bet.
 """
 
 from __future__ import annotations
@@ -34,10 +36,10 @@ def piled(
     """The stratum after a poll of `seconds`, and the blocks that became ripe.
 
     When the candidate's instances `changed`, the share of traffic did: the pile from before is closed. `aligned`: both arms have been
-    counted up to the same instant.
+    counted up to the same instant. A pile of good requests of both arms is closed before a poll with bad ones, or without an arm.
     """
     ripe: tuple[Ripe, ...] = ()
-    if changed:
+    if changed or (_good(stratum.pile) and (mine.bad or theirs.bad or not aligned)):
         stratum, ripe = closed(stratum)
     n1, e1, n0, e0 = stratum.pile.n1, stratum.pile.e1, stratum.pile.n0, stratum.pile.e0
     n1, e1, n0, e0 = n1 + mine.total, e1 + mine.bad, n0 + theirs.total, e0 + theirs.bad
@@ -47,6 +49,10 @@ def piled(
         after, more = closed(after)
         return after, ripe + more
     return after, ripe
+
+
+def _good(pile: Block) -> bool:
+    return pile.n1 >= 1 and pile.n0 >= 1 and not (pile.e1 or pile.e0)
 
 
 def closed(stratum: Stratum) -> tuple[Stratum, tuple[Ripe, ...]]:

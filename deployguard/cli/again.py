@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import typer
@@ -21,6 +22,7 @@ from deployguard.model.target import TargetView
 from deployguard.model.version import Version
 from deployguard.stores.file import FileStore
 from deployguard.wiring.guard import Rig, resumed
+from deployguard.wiring.learning import learnt
 
 
 def settled(root: Path, guard: str) -> bool:
@@ -66,10 +68,11 @@ def returned(root: Path, guard: str, to: str | None, generation: int, reason: st
 def retried(root: Path, guard: str, override: str) -> int:
     """Roll the last candidate out again; the exit code."""
 
-    def again(document: Document, _: Rig, view: TargetView) -> Document:
+    def again(document: Document, equipment: Rig, view: TargetView) -> Document:
         why = f"{whoami()}: {override}" if override else ""
         wish = opening.like_the_last(document, opening.last_rollout(document).candidate, why)
-        return begin.begun(document, view, wish, clock.now())
+        known = learnt(equipment.readings, document, equipment.world.policy)
+        return begin.begun(document, view, replace(wish, learnt=known), clock.now())
 
     return _driven(_opened(root, guard, again), asked=False)
 

@@ -31,6 +31,7 @@ from deployguard.report.view import bare_report, unchanged_report
 from deployguard.stores.file import FileStore
 from deployguard.wiring.guard import Rig, gone, rig
 from deployguard.wiring.guard import resumed as resumed_rig
+from deployguard.wiring.learning import learnt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,6 +113,7 @@ def _begin(plan: Plan, equipment: Rig, resolved: Resolved, change: Change) -> Do
         spec=plain(resolved.policy),
         override=f"{whoami()}: {change.override}" if change.override else "",
         announce=tuple(plain(sink) for sink in resolved.guard.spec.announce),
+        learnt=learnt(equipment.readings, named, resolved.policy),
     )
     while True:
         try:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,6 +13,7 @@ from deployguard.engine.health import restored
 from deployguard.engine.record import entered
 from deployguard.errors import RefusedError, WorldError
 from deployguard.model.document import Document, StableVersion
+from deployguard.model.evidence import Evidence
 from deployguard.model.rollout import Promoted, RolledBack, RollingBack, Rollout, Superseded, Verifying, Waiting, Watching
 from deployguard.model.target import TargetView
 from deployguard.model.version import Version, components
@@ -22,7 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What somebody wants to roll out. `override` is the reason for letting a quarantined component through."""
+    """What somebody wants to roll out. `override` is the reason for letting a quarantined component through.
+
+    `learnt` is what is known of stable before anything is read.
+    """
 
     id: str
     guard: str
@@ -31,6 +36,7 @@ class Wish:
     spec: dict[str, Any]
     override: str = ""
     announce: tuple[dict[str, Any], ...] = ()
+    learnt: Mapping[str, Evidence] = field(default_factory=dict)
 
 
 def current_stable(document: Document, view: TargetView) -> StableVersion | None:
@@ -133,6 +139,7 @@ def begun(document: Document, view: TargetView, wish: Wish, now: dt.datetime) ->
         adopted=stable.adopted,
         override=wish.override,
         announce=wish.announce,
+        evidence=dict(wish.learnt),
         wanted=view.wanted,
         first_seq=seq,
         fence_seen=view.fence,

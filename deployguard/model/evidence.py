@@ -156,7 +156,8 @@ class CategoriesEvidence(CheckEvidence, frozen=True, kw_only=True, tag="categori
     """Requests by ordered categories: the buckets of a latency histogram, or classes of status codes.
 
     `edges` are the upper bounds of all categories but the last (empty for classes). `marks` are the categories from which a request
-    counts as slow, one for each tail that is watched; `base` the distribution that the present bets are made from.
+    counts as slow, one for each tail that is watched; `base` the distribution that the present bets are made from. `learnt` and `spreads`
+    are the noise of the compared tails, one for each.
     """
 
     edges: tuple[float, ...] = ()
@@ -169,7 +170,7 @@ class CategoriesEvidence(CheckEvidence, frozen=True, kw_only=True, tag="categori
     piled: float = 0.0
     proof: dict[str, Tallies] = {}
     proven: float = 0.0
-    learnt: Learnt = Learnt()
+    learnt: tuple[Learnt, ...] = ()
     spreads: tuple[Spread, ...] = ()
     worse: Process | None = None
     same: tuple[Process, ...] = ()

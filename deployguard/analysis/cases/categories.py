@@ -34,8 +34,8 @@ class CategoriesCase(Case):
 
     def unfit(self) -> str:
         """Slow requests come in clumps too large to count."""
-        phi, _ = categories.dispersion(self.learnt, self.rules)
-        return f"slow requests come in clumps of {phi:.0f}, too large to be counted (at most {UNFIT:g})" if phi > UNFIT else ""
+        phi = min(categories.dispersions(self.learnt, self.rules)[0])
+        return f"slow requests come in clumps of {phi:.0f} or more, too large to be counted (at most {UNFIT:g})" if phi > UNFIT else ""
 
     def passes(self) -> bool:
         """By proof or by soak, as the policy has it."""
@@ -54,7 +54,7 @@ class CategoriesCase(Case):
         tail = categories.SLOW[-1]
         mine = categories.rate_beyond(self.learnt, CANDIDATE, tail) or ZERO
         theirs = categories.rate_beyond(self.learnt, STABLE, tail) or ZERO
-        phi, _ = categories.dispersion(self.learnt, self.rules)
+        phi = categories.dispersions(self.learnt, self.rules)[0][-1]
         ratio = words.compared_ratio(self.learnt.segments)
         low, high = words.bounds(self.learnt, self.rules.alpha, phi) if interval else (None, None)
         return Finding(
