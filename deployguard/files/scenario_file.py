@@ -18,10 +18,10 @@ from deployguard.files.bundle import KINDS, Bundle, add_document
 from deployguard.files.faults import validate
 from deployguard.files.guard_file import find_policy, merged, with_default_check
 from deployguard.files.report import fault, file_error
-from deployguard.files.series import expand
+from deployguard.files.scenario_series import CheckSeries, misfit
 from deployguard.files.shape import listed, nearest
 from deployguard.files.yaml_lines import Document, read_yaml
-from deployguard.model.check import Check, Name, ProbeCheck, same_names
+from deployguard.model.check import Check, Name, same_names
 from deployguard.model.fields import ApiVersion, Broken, Duration, Instant, Place, Rule, Written, broken
 from deployguard.model.guard import PolicyRef
 from deployguard.model.policy import Policy
@@ -31,13 +31,7 @@ from deployguard.model.units import format_duration, parse_duration
 KIND = "PolicyTest"
 _LINE = re.compile(r"(\S+)\s+(\S.*)")
 _REQUESTS = ("approve", "pause", "resume", "abort", "rollback", "skip-soak", "stop")
-_WORDS = (*_REQUESTS, "crash", "crash_stable", "never_ready", "guard_gone")
-
-
-def _series(value: Any) -> Any:
-    if isinstance(value, str):
-        expand(value)
-    return value
+_WORDS = (*_REQUESTS, "crash", "crash_stable", "reset", "reset_stable", "never_ready", "guard_gone")
 
 
 def _line(value: Any) -> Any:
@@ -46,7 +40,6 @@ def _line(value: Any) -> Any:
     return value
 
 
-SeriesText = Annotated[str, BeforeValidator(_series), Field(examples=["45x600", "0x30 1x30 _x5"])]
 ExpectedLine = Annotated[str, BeforeValidator(_line), Field(examples=["7s rolling_back errors"])]
 
 
@@ -56,38 +49,6 @@ def split_line(text: str) -> tuple[dt.timedelta, str]:
     if not match:
         raise ValueError(f"`{text}` is not a line of a transcript; write an instant and the beginning of the text, as in `7s rolling_back`")
     return parse_duration(match[1]), match[2]
-
-
-class ArmSeries(Written):
-    """What a check reads from one arm, poll by poll: `total` and `bad` counts, or the walks of a probe."""
-
-    total: SeriesText | None = Field(None, description="requests counted since the poll before", json_schema_extra={"x-unit": "requests"})
-    bad: SeriesText | None = Field(None, description="bad ones among them; none when not given", json_schema_extra={"x-unit": "requests"})
-    green: SeriesText | None = Field(None, description="walks of a probe: 1 for green, 0 for red")
-
-    @model_validator(mode="after")
-    def _fits(self) -> ArmSeries:
-        if (self.total is None) == (self.green is None):
-            raise broken("the arm reads neither counts nor walks, or both; give `total` (and `bad`), or `green`", ())
-        if self.green is not None:
-            if self.bad is not None:
-                raise broken("a probe has no `bad`; write its red walks as 0 in `green`", ("bad",))
-            if any(value not in (0, 1, None) for value in expand(self.green)):
-                raise broken("a walk is green or red; write 1, 0 or `_`", ("green",))
-        if self.total is not None and self.bad is not None:
-            total, bad = expand(self.total), expand(self.bad)
-            if len(total) != len(bad):
-                raise broken(f"`bad` has {len(bad)} polls and `total` {len(total)}; write as many for both", ("bad",))
-            if any(b is not None and t is not None and b > t for b, t in zip(bad, total, strict=True)):
-                raise broken("`bad` counts more than `total`; bad requests are among all", ("bad",))
-        return self
-
-
-class CheckSeries(Written):
-    """What a check reads from both arms; an arm that is not given is silent."""
-
-    stable: ArmSeries | None = Field(None, description="the stable arm")
-    candidate: ArmSeries | None = Field(None, description="the candidate arm, from its first exposure")
 
 
 class Event(Written):
@@ -106,6 +67,12 @@ class Event(Written):
     )
     crash_stable: Annotated[int, Field(ge=1)] | None = Field(
         None, description="stable instances that exit by themselves", json_schema_extra={"x-unit": "instances"}
+    )
+    reset: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="candidate instances whose metrics begin at zero again", json_schema_extra={"x-unit": "instances"}
+    )
+    reset_stable: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="stable instances whose metrics begin at zero again", json_schema_extra={"x-unit": "instances"}
     )
     never_ready: Annotated[int, Field(ge=1)] | None = Field(
         None, description="candidate instances that never become ready", json_schema_extra={"x-unit": "instances"}
@@ -241,18 +208,24 @@ def _resolve(scenario: Scenario, document: Document, at: Place, bundle: Bundle) 
         if error.path != document.path:
             raise
         return None, list(error.faults)
+    return LoadedScenario(scenario, policy, base.name, document.path, document.line_of((*at, "why"))), _misfits(
+        scenario, policy, document, at
+    )
+
+
+def _misfits(scenario: Scenario, policy: Policy, document: Document, at: Place) -> list[Fault]:
+    """A fault for each series that no check reads, or that its check cannot read."""
     faults = []
-    kinds = {check.name: isinstance(check, ProbeCheck) for check in policy.checks}
+    checks = {check.name: check for check in policy.checks}
     for name, series in scenario.series.items():
         place: Place = (*at, "series", name)
-        if name not in kinds:
-            near = nearest(name, kinds)
-            right = (f"did you mean `{near}`? " if near else "") + f"the policy's checks are {listed(kinds)}"
+        if name not in checks:
+            near = nearest(name, checks)
+            right = (f"did you mean `{near}`? " if near else "") + f"the policy's checks are {listed(checks)}"
             faults.append(fault(document, place, f"no check `{name}`", right))
             continue
-        for word, arm in (("stable", series.stable), ("candidate", series.candidate)):
-            if arm is not None and (arm.green is not None) != kinds[name]:
-                inner = (*place, word)
-                right = "a probe reads `green`" if kinds[name] else "it reads `total` and `bad`"
-                faults.append(fault(document, inner, f"this does not fit the check `{name}`", right))
-    return LoadedScenario(scenario, policy, base.name, document.path, document.line_of((*at, "why"))), faults
+        for arm, one in series.arms.items():
+            if rule := misfit(checks[name], one):
+                found, _, right = rule.text.partition("; ")
+                faults.append(fault(document, (*place, arm, *rule.places[0]), found, right))
+    return faults

@@ -10,7 +10,8 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 
-from deployguard.files.scenario_file import ExpectedLine, SeriesText
+from deployguard.files.scenario_file import ExpectedLine
+from deployguard.files.scenario_series import GaugeText, PartText, SeriesText
 from deployguard.files.shape import is_model
 from deployguard.files.wording import PATTERNS
 from deployguard.model.fields import Duration, Instant, SelectorText, Share, Span
@@ -30,6 +31,8 @@ _OWN: dict[Any, Words] = {
     _validator(SelectorText): ("selector", ""),
     _validator(Instant): ("instant", "ISO 8601 with offset"),
     _validator(SeriesText): ("series", ""),
+    _validator(GaugeText): ("series", ""),
+    _validator(PartText): ("series or share", ""),
     _validator(ExpectedLine): ("text", ""),
 }
 _PLAIN: dict[Any, str] = {str: "text", int: "whole number", float: "number", bool: "true or false", dt.timedelta: "duration"}

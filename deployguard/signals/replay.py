@@ -1,102 +1,167 @@
-"""Answers recorded numbers, so that a policy can be tried on an hour of trouble in a millisecond.
+"""Answers what is written down, so that a policy can be tried on an hour of trouble in a millisecond.
 
-Series are written in promtool's notation, a value per poll: `1+2x3` is 1 3 5 7, `10-2x2` is 10 8 6, `5x2` is 5 5 5, `_` is
-a gap, `_x4` are four gaps, `NaN` and `stale` are themselves. The values of a counting series are *increments*, what came
-in that poll, because that is how people think of traffic; the source adds them up into the counters that a server would
-show. What a gap or a NaN hides is not known and counts as nothing.
+Counting series hold *increments*, what came in each poll, because that is how people think of traffic. The source deals them out to
+the instances that serve, and shows for each of them the counters that its metrics page would show: they begin at zero with the process
+and end with it. What a gap or a NaN hides is not known and counts as nothing.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import math
-import re
-from collections.abc import Mapping
-from itertools import accumulate
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-from deployguard.errors import UserError
-from deployguard.model.reading import Answer, Counter, Counters, Missing, Run, Runs
-from deployguard.model.target import Arm, Instance
+from deployguard.model.reading import Answer, Buckets, Counter, Counters, Gauges, Missing, Run, Runs
+from deployguard.model.target import STABLE, Arm, Instance
 
-_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
-_RAMP = re.compile(rf"({_NUMBER})(?:([+-](?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?))?(?:x(\d+))?")
-_GAPS = re.compile(r"_(?:x(\d+))?")
-_LONGEST = 1_000_000
 _KEPT = 64
-Series = list[float | None]
+Series = Sequence[float | None]
 
 
-def parse_series(text: str) -> Series:
-    """The values that `text` writes, None for a gap. Raises ValueError naming the piece that does not parse."""
-    values: Series = []
-    for piece in text.split():
-        values += _piece(piece, _LONGEST - len(values))
-    return values
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What is written down of one arm, poll by poll: columns of equal length, by stratum (`""` when there are none).
 
+    Columns are bad and total requests, requests by category with the upper bounds `edges`, or the value of a gauge. Bad requests are
+    dealt out in clumps of `clump`; `lost` is the share of the single instances' scrapes that do not come.
+    """
 
-def _piece(piece: str, room: int) -> Series:
-    if piece.lower() == "nan":
-        found: Series = [math.nan]
-    elif piece == "stale":
-        found = [None]
-    elif match := _GAPS.fullmatch(piece):
-        found = [None] * min(int(match[1] or 1), room + 1)
-    elif (match := _RAMP.fullmatch(piece)) and (match[3] or not match[2]):
-        first, by, more = float(match[1]), float(match[2] or 0), int(match[3] or 0)
-        found = [first + by * n for n in range(min(more + 1, room + 1))]
-    else:
-        raise ValueError(f"`{piece}` is not a piece of a series; write `5`, `1+2x10`, `1-2x10`, `5x10`, `_`, `_x10`, `NaN` or `stale`")
-    if len(found) > room:
-        raise ValueError(f"`{piece}` makes the series longer than {_LONGEST} values")
-    return found
+    parts: Mapping[str, tuple[Series, ...]]
+    edges: tuple[float, ...] = ()
+    clump: int = 1
+    lost: float = 0.0
+
+    def absent(self, poll: int) -> Missing | None:
+        """Why the arm says nothing at that poll; None when it does."""
+        missing = (_absent(column, poll) for columns in self.parts.values() for column in columns)
+        return next((found for found in missing if found is not None), None)
 
 
 class ReplaySource:
-    """Recorded counts, one synthetic instance per arm, whose uid is `replay-` and the arm's name."""
+    """The numbers of one check, as written down."""
 
-    def __init__(self, start: dt.datetime, interval: dt.timedelta, total: Mapping[Arm, str], bad: Mapping[Arm, str]) -> None:
-        """The first value of each series belongs to the poll at `start`. Raises `UserError` for a series that cannot be read.
-
-        An arm without a `bad` series had no bad requests.
-        """
-        self._start, self._interval = start, interval
-        self._total = {arm: _counting(f"total of {arm}", text) for arm, text in total.items()}
-        self._bad = {arm: _counting(f"bad of {arm}", text) for arm, text in bad.items()}
-        self._sums = {id(series): _sums(series) for series in (*self._total.values(), *self._bad.values())}
+    def __init__(
+        self, start: dt.datetime, interval: dt.timedelta, kind: Literal["counts", "categories", "gauge"], arms: Mapping[Arm, Recorded]
+    ) -> None:
+        """The first value of each column belongs to the poll at `start`. An arm that is not there has no instance."""
+        self._start, self._interval, self._kind, self._arms = start, interval, kind, arms
+        self._counted: dict[tuple[str, str], list[float]] = {}
+        self._through: dict[Arm, int] = {}
+        self._turn: dict[tuple[Arm, str, int], int] = {}
 
     def read(self, arm: Arm, instances: tuple[Instance, ...], through: dt.datetime | None, now: dt.datetime) -> Answer:  # noqa: ARG002
-        """The arm's counters as they stood at the last poll at or before `now`."""
-        if arm not in self._total:
-            return Missing("no_instance", f"no series for the {arm} arm")
+        """What the arm's instances show at the last poll at or before `now`; the arm counts from its first read on."""
+        recorded = self._arms.get(arm)
+        running = tuple(one for one in instances if one.started is not None)
+        if recorded is None or not running:
+            return Missing("no_instance", f"no series for the {arm} arm" if recorded is None else f"the {arm} arm has no started instance")
         poll = (now - self._start) // self._interval
-        total = self._at(self._total[arm], poll)
-        bad = self._at(self._bad[arm], poll) if arm in self._bad else 0.0
-        for value in (total, bad):
-            if isinstance(value, Missing):
-                return value
-        assert isinstance(total, float)
-        assert isinstance(bad, float)
-        uid = f"replay-{arm}"
-        return Counters(now, {uid: Counter(min(bad, total), total)}, {uid: self._start})
+        before = self._through.setdefault(arm, poll - 1)
+        if (absent := recorded.absent(poll)) is not None:
+            return absent
+        serving = tuple(one.uid for one in running if one.ready) or tuple(one.uid for one in running)
+        if self._kind != "gauge":
+            for number in range(before + 1, poll + 1):
+                self._count(arm, recorded, number, serving)
+        self._through[arm] = max(poll, before)
+        heard = tuple(one for place, one in enumerate(running) if not _lost(recorded.lost, poll, place))
+        if not _speaks(arm, running, heard):
+            return Missing("timeout", f"{len(heard)} of {len(running)} instances read")
+        return self._reading(recorded, poll, now, heard, tuple(one.uid for one in running if one not in heard))
+
+    def reset(self, uids: Iterable[str]) -> None:
+        """The counters of these instances are at zero, although their processes are not new."""
+        gone = set(uids)
+        for (_, uid), sums in self._counted.items():
+            if uid in gone:
+                sums[:] = [0.0] * len(sums)
 
     def close(self) -> None:
         """Nothing is kept running."""
 
-    def _at(self, series: Series, poll: int) -> float | Missing:
-        absent = _absent(series, poll)
-        return absent if absent is not None else self._sums[id(series)][poll]
+    def _reading(self, recorded: Recorded, poll: int, now: dt.datetime, heard: tuple[Instance, ...], unread: tuple[str, ...]) -> Answer:
+        born = {one.uid: one.started for one in heard if one.started is not None}
+        if self._kind == "gauge":
+            value = recorded.parts[""][0][poll]
+            assert value is not None
+            return Gauges(now, {uid: float(value) for uid in born}, born, unread)
+        shown = {name: {uid: self._sums(name, uid, len(columns)) for uid in born} for name, columns in recorded.parts.items()}
+        if self._kind == "categories":
+            return Buckets(now, recorded.edges, {uid: tuple(sums) for uid, sums in shown[""].items()}, born, unread)
+        strata = {name: {uid: Counter(sums[0], sums[1]) for uid, sums in by.items()} for name, by in shown.items()}
+        if "" in strata:
+            return Counters(now, strata[""], born, unread)
+        whole = {uid: Counter(sum(by[uid].bad for by in strata.values()), sum(by[uid].total for by in strata.values())) for uid in born}
+        return Counters(now, whole, born, unread, strata)
+
+    def _sums(self, part: str, uid: str, columns: int) -> list[float]:
+        return self._counted.setdefault((part, uid), [0.0] * columns)
+
+    def _count(self, arm: Arm, recorded: Recorded, poll: int, serving: tuple[str, ...]) -> None:
+        """What came in that poll has been dealt out to the instances that serve."""
+        for name, columns in recorded.parts.items():
+            if any(_absent(column, poll) for column in columns):
+                continue
+            # The last column first: of the counts it is the total, within which the bad ones must fit.
+            shares = [self._dealt((arm, name, n), columns[n][poll] or 0.0, 1, len(serving)) for n in range(1, len(columns))]
+            first = self._dealt((arm, name, 0), columns[0][poll] or 0.0, recorded.clump, len(serving))
+            shares = [_within(first, shares[0]) if self._kind == "counts" else first, *shares]
+            for place, uid in enumerate(serving):
+                sums = self._sums(name, uid, len(columns))
+                for n, share in enumerate(shares):
+                    sums[n] += share[place]
+
+    def _dealt(self, whose: tuple[Arm, str, int], amount: float, clump: int, hands: int) -> list[float]:
+        """`amount` in clumps, dealt out in turn; what is less than a clump is the next one's."""
+        clumps, rest = divmod(amount, clump)
+        each, more = divmod(int(clumps), hands)
+        turn = self._turn.get(whose, 0)
+        shares = [float(each * clump)] * hands
+        for n in range(more):
+            shares[(turn + n) % hands] += clump
+        turn += more
+        if rest:
+            shares[turn % hands] += rest
+            turn += 1
+        self._turn[whose] = turn % hands
+        return shares
+
+
+def _within(bad: list[float], total: list[float]) -> list[float]:
+    """The same number of bad requests, none of them on an instance that did not serve it."""
+    over = 0.0
+    for place, room in enumerate(total):
+        over += max(bad[place] - room, 0.0)
+        bad[place] = min(bad[place], room)
+    for place, room in enumerate(total):
+        more = min(over, room - bad[place])
+        bad[place] += more
+        over -= more
+    return bad
+
+
+def _lost(share: float, poll: int, place: int) -> bool:
+    """Whether a scrape is lost: irregularly, as by chance, and the same in every play."""
+    return share > 0 and int.from_bytes(hashlib.blake2b(f"{poll}/{place}".encode(), digest_size=6).digest()) < share * 2**48
+
+
+def _speaks(arm: Arm, running: tuple[Instance, ...], heard: tuple[Instance, ...]) -> bool:
+    """As for metrics pages: any candidate says something, fewer than half of the stable instances are no control."""
+    if arm != STABLE:
+        return bool(heard)
+    ready = sum(one.ready for one in running)
+    return bool(heard) and 2 * sum(one.ready for one in heard) >= ready
 
 
 class ReplayProbe:
     """Recorded walks: 1 is green, 0 is red, a gap is a poll without a walk."""
 
-    def __init__(self, start: dt.datetime, interval: dt.timedelta, green: Mapping[Arm, str]) -> None:
-        """The first value of each series is the walk at `start`. Raises `UserError` for a series that cannot be read."""
-        self._start, self._interval = start, interval
-        self._green = {arm: _parsed(f"green of {arm}", text) for arm, text in green.items()}
-        for arm, series in self._green.items():
-            if any(value not in (0, 1) for value in series if value is not None and not math.isnan(value)):
-                raise UserError(f"green of {arm}: a walk is 1 (green) or 0 (red)")
+    def __init__(self, start: dt.datetime, interval: dt.timedelta, green: Mapping[Arm, Series]) -> None:
+        """The first value of each series is the walk at `start`."""
+        self._start, self._interval, self._green = start, interval, green
 
     def read(self, arm: Arm, instances: tuple[Instance, ...], through: dt.datetime | None, now: dt.datetime) -> Answer:  # noqa: ARG002
         """The walks of the arm that ended after `through` and not after `now`, at most the last 64."""
@@ -117,24 +182,6 @@ class ReplayProbe:
             return None
         at = self._start + poll * self._interval
         return Run(at, True) if value else Run(at, False, step="1 replay", detail="recorded as red")
-
-
-def _parsed(what: str, text: str) -> Series:
-    try:
-        return parse_series(text)
-    except ValueError as error:
-        raise UserError(f"{what}: {error}") from error
-
-
-def _counting(what: str, text: str) -> Series:
-    series = _parsed(what, text)
-    if any(value is not None and value < 0 for value in series):
-        raise UserError(f"{what}: a negative increment", hint="values are what came in each poll, not a gauge")
-    return series
-
-
-def _sums(series: Series) -> list[float]:
-    return list(accumulate(0.0 if value is None or math.isnan(value) else value for value in series))
 
 
 def _absent(series: Series, poll: int) -> Missing | None:
