@@ -64,7 +64,7 @@ COMMANDS = {
     "retry": ("act", "Roll the last candidate out again."),
     "stop": ("act", "Stop a rollout, or with --all freeze every promotion."),
     "skip-soak": ("act", "Ask for promotion now; every check must still pass."),
-    "policy": ("policy", "Validate, test and show policies."),
+    "policy": ("policy", "Validate, test, simulate and show policies."),
     "ledger": ("ledger", "Verify and export the record of decisions."),
     "local": ("local", "A fleet of processes on this machine."),
     "demo": ("demo", "Play an outage, without the guard and with it."),
