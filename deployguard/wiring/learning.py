@@ -9,7 +9,7 @@ from deployguard.analysis.counts import CountsRules
 from deployguard.analysis.learning import categories_learnt, counts_learnt
 from deployguard.engine.rules import rules_of
 from deployguard.errors import DeployguardError
-from deployguard.wiring.blocks import stable_blocks
+from deployguard.wiring.past import stable_blocks
 
 if TYPE_CHECKING:
     from deployguard.model.document import Document
