@@ -22,7 +22,7 @@ from deployguard.analysis.gaps import elapsed, heard
 from deployguard.analysis.limits import against, evidence_of, watched
 from deployguard.analysis.share import split_after
 from deployguard.analysis.strata import PATIENCE, Ripe, piled, pooled, proved, proving
-from deployguard.model.evidence import CountsEvidence, Limited, Process, Stratum
+from deployguard.model.evidence import CountsEvidence, Limited, Process, Spread, Stratum
 from deployguard.model.reading import Answer, Counter, Counters, Window
 from deployguard.model.target import CANDIDATE, STABLE
 
@@ -91,6 +91,7 @@ def fold(
     last, inside = _remembered(evidence, readings, aligned=aligned)
     candidate = readings.get(CANDIDATE)
     changed = isinstance(candidate, Counters) and not same_crew(candidate, evidence.last.get(CANDIDATE, {}))
+    spread = spread_after(evidence.spread, parts[STABLE], moved[STABLE]) if STABLE in moved else evidence.spread
     evidence = msgspec.structs.replace(
         evidence,
         through=through if aligned else evidence.through,
@@ -99,14 +100,13 @@ def fold(
         parts=inside,
         gaps=gaps,
         strata=strata,
-        spread=spread_after(evidence.spread, parts[STABLE], moved[STABLE]) if STABLE in moved else evidence.spread,
     )
     if CANDIDATE not in arms:
-        return _before_exposure(evidence, moved[STABLE], split, rules, seconds)
+        return _before_exposure(evidence, moved[STABLE], split, rules, seconds, spread)
     if rules.traffic_share is not None and aligned and 0 < given < 1:
         mine, theirs = moved[CANDIDATE].total, moved[STABLE].total
         evidence = msgspec.structs.replace(evidence, split=split_after(evidence.split, mine, theirs, given, rules.traffic_share))
-    return _counted(evidence, moved, split, rules, seconds, now, changed=changed, aligned=aligned)
+    return _counted(evidence, moved, split, rules, seconds, now, spread, changed=changed, aligned=aligned)
 
 
 def _moved(evidence: CountsEvidence, arm: str, reading: Counters | Window, began: dt.datetime) -> list[Counter] | None:
@@ -163,7 +163,7 @@ def _remembered(
 
 
 def _before_exposure(
-    evidence: CountsEvidence, moved: Counter, split: Mapping[str, Mapping[str, Counter]], rules: CountsRules, seconds: float
+    evidence: CountsEvidence, moved: Counter, split: Mapping[str, Mapping[str, Counter]], rules: CountsRules, seconds: float, spread: Spread
 ) -> CountsEvidence:
     """What stable does now is history for the bets, and tells whether the limit was broken before."""
     strata = dict(evidence.strata)
@@ -171,7 +171,7 @@ def _before_exposure(
         stratum = strata.get(name, _FRESH)
         strata[name] = msgspec.structs.replace(stratum, history=plus(stratum.history, inside[STABLE]))
     limit = _limits(evidence, {STABLE: moved}, rules, seconds) if rules.limit is not None else evidence.limit
-    return msgspec.structs.replace(evidence, strata=strata, limit=limit)
+    return msgspec.structs.replace(evidence, strata=strata, limit=limit, spread=spread)
 
 
 def _counted(
@@ -181,11 +181,15 @@ def _counted(
     rules: CountsRules,
     seconds: float,
     now: dt.datetime,
+    spread: Spread,
     *,
     changed: bool,
     aligned: bool,
 ) -> CountsEvidence:
-    """The evidence after the deltas of this poll have been counted, and played if both arms have been counted up to the same instant."""
+    """The evidence after the deltas of this poll have been counted, and played if both arms have been counted up to the same instant.
+
+    What this poll says of the dispersion, `spread`, tempers the polls after it: tempering must not look into what it tempers.
+    """
     mine = moved.get(CANDIDATE, ZERO)
     counted = {arm: plus(evidence.counted.get(arm, ZERO), m) for arm, m in moved.items()}
     strata, waited = dict(evidence.strata), seconds
@@ -218,6 +222,7 @@ def _counted(
         worse=worse,
         same=same,
         proven=proven,
+        spread=spread,
         blocks=evidence.blocks + bool(ripe),
         segments=segments,
     )
