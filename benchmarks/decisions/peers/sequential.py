@@ -16,12 +16,13 @@ def _totals(counts: Counts) -> tuple[Floats, Floats, Floats, Floats]:
     return n1, e1, n0, e0
 
 
-def _difference(counts: Counts) -> tuple[Floats, Floats]:
+def _difference(counts: Counts, *, pooled: bool) -> tuple[Floats, Floats]:
     """p1 - p0 and the plug-in variance of that difference; 0 and NaN while an arm has no request."""
     n1, e1, n0, e0 = _totals(counts)
     with np.errstate(invalid="ignore", divide="ignore"):
-        pooled = (e1 + e0) / (n1 + n0)
-        return np.nan_to_num(e1 / n1 - e0 / n0), pooled * (1 - pooled) * (1 / n1 + 1 / n0)
+        p1, p0, both = e1 / n1, e0 / n0, (e1 + e0) / (n1 + n0)
+        variance = both * (1 - both) * (1 / n1 + 1 / n0) if pooled else p1 * (1 - p1) / n1 + p0 * (1 - p0) / n0
+        return np.nan_to_num(p1 - p0), variance
 
 
 class NaiveZ:
@@ -34,7 +35,7 @@ class NaiveZ:
 
     def decide(self, counts: Counts) -> Ints:
         """The first poll whose one-sided p-value is below alpha."""
-        difference, variance = _difference(counts)
+        difference, variance = _difference(counts, pooled=True)
         with np.errstate(invalid="ignore", divide="ignore"):
             return first(difference / np.sqrt(variance) > stats.norm.isf(self.alpha))
 
@@ -51,7 +52,7 @@ class MixtureSPRT:
 
     def decide(self, counts: Counts) -> Ints:
         """The first poll at which the mixture reaches 1/alpha with the candidate worse."""
-        difference, v = _difference(counts)
+        difference, v = _difference(counts, pooled=False)
         t2 = (counts.p1 - counts.p0 if self.knows and counts.p1 > counts.p0 else counts.p0) ** 2
         with np.errstate(invalid="ignore", divide="ignore"):
             log_e = 0.5 * np.log(v / (v + t2)) + t2 * difference**2 / (2 * v * (v + t2))
