@@ -70,9 +70,10 @@ def fold(
         evidence = _closed(evidence, rules)
     if evidence.began is None:
         evidence = msgspec.structs.replace(evidence, began=now, chosen=_chosen(warm), sampled={})
+    sampled = {arm: _sampled(evidence.sampled.get(arm, {}), evidence.chosen.get(arm, ()), values) for arm, values in warm.items()}
     return msgspec.structs.replace(
         evidence,
-        sampled={arm: _sampled(evidence.sampled.get(arm, {}), evidence.chosen.get(arm, ()), values) for arm, values in warm.items()},
+        sampled={**evidence.sampled, **sampled},
         totals={**evidence.totals, **{arm: _more(evidence.totals.get(arm), values) for arm, values in warm.items()}},
     )
 
