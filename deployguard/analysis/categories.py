@@ -143,16 +143,17 @@ def _counted(
     pile = {} if changed else dict(evidence.pile)
     pile = {**pile, **{arm: added(pile.get(arm, ()), m) for arm, m in moved.items() if m}}
     piled = (0.0 if changed else evidence.piled) + seconds
-    evidence = msgspec.structs.replace(
-        evidence, counted=counted, pile=pile, piled=piled, spreads=_spreads(evidence, parts.get(STABLE, ()), rules)
-    )
+    # What this poll says of the noise tempers the polls after it: tempering must not look into what it tempers.
+    spreads = _spreads(evidence, parts.get(STABLE, ()), rules)
     mine, theirs = pile.get(CANDIDATE, ()), pile.get(STABLE, ())
     if aligned and sum(mine) >= 1 and sum(theirs) >= 1:
-        evidence = _played(evidence, mine, theirs, rules, seconds, now)
-        return msgspec.structs.replace(evidence, seen=added(evidence.seen, theirs), pile={}, piled=0.0, blocks=evidence.blocks + 1)
-    if aligned and piled >= LONGEST_PILE:
-        return msgspec.structs.replace(evidence, seen=added(evidence.seen, theirs), pile={}, piled=0.0)
-    return evidence
+        evidence = _played(evidence, mine, theirs, rules, piled, now)
+        pile, piled, blocks, seen = {}, 0.0, evidence.blocks + 1, added(evidence.seen, theirs)
+    elif aligned and piled >= LONGEST_PILE:
+        pile, piled, blocks, seen = {}, 0.0, evidence.blocks, added(evidence.seen, theirs)
+    else:
+        blocks, seen = evidence.blocks, evidence.seen
+    return msgspec.structs.replace(evidence, counted=counted, pile=pile, piled=piled, spreads=spreads, blocks=blocks, seen=seen)
 
 
 def _played(
@@ -170,7 +171,7 @@ def _played(
     proof = {CANDIDATE: added(evidence.proof.get(CANDIDATE, ()), mine), STABLE: added(evidence.proof.get(STABLE, ()), theirs)}
     proven, same = evidence.proven + seconds, evidence.same
     if proven >= PATIENCE:
-        same, proof, proven = _same(same, proof, base, marks, rules, phis), {}, 0.0
+        same, proof, proven = _same(same, proof, _before_proof(evidence), marks, rules, phis), {}, 0.0
     slow = _block(mine, theirs, marks[-1])
     return msgspec.structs.replace(
         evidence,
@@ -183,6 +184,12 @@ def _played(
         segments=pooled(evidence.segments, slow),
         first_bad=evidence.first_bad or (now if slow.e1 > 0 else None),
     )
+
+
+def _before_proof(evidence: CategoriesEvidence) -> Tallies:
+    """What was known of stable before what waits for the promote rule."""
+    past, waits = added(evidence.history, evidence.seen), evidence.proof.get(STABLE, ())
+    return tuple(max(known - new, 0.0) for known, new in zip(past, waits, strict=True)) if waits else past
 
 
 def marks_of(past: Tallies) -> tuple[int, ...]:
@@ -284,7 +291,7 @@ def same_evidence(evidence: CategoriesEvidence, rules: CategoriesRules) -> float
     if not evidence.marks:
         return 0.0
     phis, _ = dispersions(evidence, rules)
-    return min(p.best for p in _same(evidence.same, evidence.proof, evidence.base, evidence.marks, rules, phis))
+    return min(p.best for p in _same(evidence.same, evidence.proof, _before_proof(evidence), evidence.marks, rules, phis))
 
 
 def rate_beyond(evidence: CategoriesEvidence, arm: str, tail: float) -> Counter | None:
