@@ -17,9 +17,15 @@ import httptools
 
 from deployguard import __version__, clock
 
+PROTOBUF = "application/vnd.google.protobuf"
 PAGE_LIMIT = 16 * 1024 * 1024
 _CHUNK = 256 * 1024
-_ACCEPT = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.8,*/*;q=0.1"
+_TEXT = "application/openmetrics-text;version=1.0.0{0},text/plain;version=0.0.4;q=0.8,*/*;q=0.1"
+_ACCEPT = {
+    False: _TEXT.format(""),
+    True: f"{PROTOBUF};proto=io.prometheus.client.MetricFamily;encoding=delimited,{_TEXT.format(';q=0.9')}",
+}
+"""What is accepted, by whether protobuf is preferred."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +47,13 @@ class Failure:
 class _Exchange:
     """One request and what has come of its response. Its `on_` methods are called by the parser."""
 
-    def __init__(self, url: str, sock: socket.socket, reused: bool, limit: int) -> None:
-        self.url, self.sock, self.reused, self.limit = url, sock, reused, limit
+    def __init__(self, url: str, sock: socket.socket, reused: bool, limit: int, protobuf: bool) -> None:
+        self.url, self.sock, self.reused, self.limit, self.protobuf = url, sock, reused, limit, protobuf
         parts = urlsplit(url)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self.unsent = (
             f"GET {target} HTTP/1.1\r\nHost: {parts.netloc}\r\nUser-Agent: deployguard/{__version__}\r\n"
-            f"Accept: {_ACCEPT}\r\nAccept-Encoding: gzip\r\n\r\n"
+            f"Accept: {_ACCEPT[protobuf]}\r\nAccept-Encoding: gzip\r\n\r\n"
         ).encode()
         self.parser = httptools.HttpResponseParser(self)
         self.body = bytearray()
@@ -72,7 +78,8 @@ class _Exchange:
         framed = b"content-length" in self.headers or b"transfer-encoding" in self.headers
         if not self.began or framed:
             return Failure("error", "the connection was closed in the middle of the answer")
-        if not self.body.endswith(b"\n") and b"content-encoding" not in self.headers:
+        text = not self.headers.get(b"content-type", b"").startswith(PROTOBUF.encode())
+        if text and not self.body.endswith(b"\n") and b"content-encoding" not in self.headers:
             return Failure("error", "the page ends in the middle of a line")
         return self.answer()
 
@@ -110,13 +117,13 @@ class Fetcher:
         self._limit = limit
         self._idle: dict[str, socket.socket] = {}
 
-    def fetch(self, urls: Collection[str]) -> dict[str, Page | Failure]:
-        """A page or a failure for each of `urls`, after at most the timeout."""
+    def fetch(self, urls: Collection[str], protobuf: Collection[str] = ()) -> dict[str, Page | Failure]:
+        """A page or a failure for each of `urls`, after at most the timeout; those in `protobuf` are asked for that format first."""
         done: dict[str, Page | Failure] = {}
         deadline = clock.monotonic() + self.timeout
         with selectors.DefaultSelector() as selector:
             for url in urls:
-                self._begin(url, selector, done)
+                self._begin(url, url in protobuf, selector, done)
             while selector.get_map():
                 left = deadline - clock.monotonic()
                 events = selector.select(left) if left > 0 else []
@@ -134,14 +141,16 @@ class Fetcher:
         while self._idle:
             self._idle.popitem()[1].close()
 
-    def _begin(self, url: str, selector: selectors.BaseSelector, done: dict[str, Page | Failure], fresh: bool = False) -> None:
+    def _begin(
+        self, url: str, protobuf: bool, selector: selectors.BaseSelector, done: dict[str, Page | Failure], fresh: bool = False
+    ) -> None:
         try:
             kept = None if fresh else self._idle.pop(urlsplit(url).netloc, None)
             sock = kept or _connect(url)
         except (OSError, ValueError) as error:
             done[url] = _failure(error)
             return
-        selector.register(sock, selectors.EVENT_WRITE, _Exchange(url, sock, kept is not None, self._limit))
+        selector.register(sock, selectors.EVENT_WRITE, _Exchange(url, sock, kept is not None, self._limit, protobuf))
 
     def _advance(self, exchange: _Exchange, selector: selectors.BaseSelector, done: dict[str, Page | Failure]) -> None:
         """Send or receive what is possible now; put the answer into `done` when it is there."""
@@ -163,7 +172,7 @@ class Fetcher:
             exchange.sock.close()
         if isinstance(answer, Failure) and exchange.reused and not exchange.heard:
             # The server closed a kept connection between two polls: that says nothing about its health.
-            self._begin(exchange.url, selector, done, fresh=True)
+            self._begin(exchange.url, exchange.protobuf, selector, done, fresh=True)
         else:
             done[exchange.url] = answer
 

@@ -1,4 +1,4 @@
-"""Counts requests from the instances' own metrics pages: no monitoring system is needed, and none can lag.
+"""Reads the instances' own metrics pages: no monitoring system is needed, and none can lag.
 
 All scrape checks of a rollout share one `ScrapePool`: each instance is asked once per tick, whatever the number of checks.
 """
@@ -7,25 +7,24 @@ from __future__ import annotations
 
 import collections
 import datetime as dt
-import itertools
-import math
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from deployguard.model.check import ScrapeCheck
-from deployguard.model.reading import Answer, Counter, Counters, Missing
-from deployguard.model.selector import Selector, parse_selector
+from deployguard.model.reading import Answer, Missing
 from deployguard.model.target import STABLE, Arm, Instance
-from deployguard.signals.exposition import Memo, Sample, Series, openmetrics, parse_page
-from deployguard.signals.fetch import Failure, Fetcher, Page
-
-_ACCEPTED_LIMIT = 50_000
-Samples = dict[str, list[Sample]]
-"""What a page shows, by metric name."""
+from deployguard.signals.exposition import Memo, openmetrics, parse_page
+from deployguard.signals.fetch import PROTOBUF, Failure, Fetcher, Page
+from deployguard.signals.kinds import Shown, kind_of
 
 
 class ScrapePool:
-    """The pages of all instances at one instant, read once and parsed once for all checks."""
+    """The pages of all instances at one instant, read once and parsed once for all checks.
+
+    Text is asked for, as it costs the instances least and every one of them speaks it. Only where a wanted histogram shows no bucket in
+    it, which is how native histograms look in text, is protobuf asked for from then on, by all instances at that path.
+    """
 
     def __init__(self, timeout: float = 0.8) -> None:
         """A pool whose reads take at most `timeout` seconds; choose it below the poll interval."""
@@ -33,17 +32,20 @@ class ScrapePool:
         self._lock = threading.Lock()
         self._memo = Memo()
         self._names: dict[str, set[str]] = {}
+        self._histograms: dict[str, set[str]] = {}
+        self._binary: set[str] = set()
         self._tick: dt.datetime | None = None
         self._asked: dict[str, str] = {}
-        self._got: dict[str, Samples | Failure] = {}
+        self._got: dict[str, Shown | Failure] = {}
 
-    def want(self, path: str, names: Iterable[str]) -> None:
-        """From now on the metrics `names` are read from the pages at `path`."""
+    def want(self, path: str, names: Iterable[str], histogram: str = "") -> None:
+        """From now on the metrics `names` are read from the pages at `path`, and `histogram`, which may be a native one."""
         with self._lock:
             self._names.setdefault(path, set()).update(names)
+            self._histograms.setdefault(path, set()).update([histogram] if histogram else [])
             self._tick = None
 
-    def pages(self, path: str, instances: tuple[Instance, ...], now: dt.datetime) -> dict[str, Samples | Failure]:
+    def pages(self, path: str, instances: tuple[Instance, ...], now: dt.datetime) -> dict[str, Shown | Failure]:
         """By uid, what `instances` show at the tick `now`. A second call within the tick asks nobody again."""
         urls = {one.uid: _url(one.address, path) for one in instances}
         with self._lock:
@@ -62,17 +64,35 @@ class ScrapePool:
             self._fetcher.close()
 
     def _load(self, urls: dict[str, str]) -> None:
-        if urls:
-            for url, page in self._fetcher.fetch(urls).items():
-                self._got[url] = self._parsed(page, urls[url])
+        if not urls:
+            return
+        for url, page in self._fetcher.fetch(urls, {url for url, path in urls.items() if path in self._binary}).items():
+            self._got[url] = self._parsed(page, urls[url])
+        native = {url for url, path in urls.items() if path not in self._binary and self._shows_native(self._got[url], path)}
+        if native:
+            self._binary.update(urls[url] for url in native)
+            self._load({url: urls[url] for url in native})
 
-    def _parsed(self, page: Page | Failure, path: str) -> Samples | Failure:
+    def _shows_native(self, page: Shown | Failure, path: str) -> bool:
+        """Whether a wanted histogram is on the page without a single bucket that has a bound."""
+        return isinstance(page, Shown) and any(
+            page.columns[f"{name}_count"].series
+            and not any(series.labels.get("le") not in (None, "+Inf") for series in page.columns[f"{name}_bucket"].series)
+            for name in self._histograms.get(path, ())
+        )
+
+    def _parsed(self, page: Page | Failure, path: str) -> Shown | Failure:
         if isinstance(page, Failure):
             return page
         if openmetrics(page.content_type) and not page.body.rstrip(b"\r\n").endswith(b"# EOF"):
             return Failure("error", "the OpenMetrics page does not end with `# EOF`: it is cut off")
+        names = self._names.get(path, set())
         try:
-            return {name: parse_page(page.body, (name,), self._memo) for name in self._names.get(path, ())}
+            if page.content_type.partition(";")[0].strip().lower() == PROTOBUF:
+                from deployguard.signals.protobuf import parse_protobuf
+
+                return Shown(*parse_protobuf(page.body, names, self._histograms.get(path, ()), self._memo), binary=True)
+            return Shown({name: parse_page(page.body, name, self._memo) for name in names})
         except ValueError as error:
             return Failure("error", str(error))
 
@@ -81,69 +101,34 @@ class ScrapeSource:
     """The numbers of one scrape check."""
 
     def __init__(self, check: ScrapeCheck, pool: ScrapePool) -> None:
-        self._check, self._pool = check, pool
-        self._total, self._bad = parse_selector(check.total), parse_selector(check.bad)
-        self._names = tuple(dict.fromkeys((self._total.name, self._bad.name)))
-        self._accepted: dict[Series, tuple[bool, bool]] = {}
-        pool.want(check.path, self._names)
+        self._path, self._pool, self._kind = check.path, pool, kind_of(check)
+        pool.want(check.path, self._kind.names, self._kind.histogram)
 
     def read(self, arm: Arm, instances: tuple[Instance, ...], through: dt.datetime | None, now: dt.datetime) -> Answer:  # noqa: ARG002
-        """Cumulative counts of the arm's instances at `now`, or why there are too few of them to speak for the arm."""
+        """What the arm's instances show at `now`, or why there are too few of them to speak for the arm."""
         asked = tuple(one for one in instances if one.address and one.started is not None)
         if not asked:
             return Missing("no_instance", f"no started instance of the {arm} arm has an address")
-        pages = self._pool.pages(self._check.path, asked, now)
-        found = {one.uid: self._count(pages[one.uid]) for one in asked}
-        read = {uid: count for uid, count in found.items() if isinstance(count, Counter)}
+        pages = self._pool.pages(self._path, asked, now)
+        found = {uid: page if isinstance(page, Failure) else self._kind.of(page) for uid, page in pages.items()}
+        found = self._kind.agreed(found)
+        read = {uid: what for uid, what in found.items() if not isinstance(what, Failure)}
         failed = {one.id: what for one in asked if isinstance(what := found[one.uid], Failure)}
         if not _speaks(arm, asked, read):
             return _missing(failed, len(asked))
         born = {one.uid: one.started for one in asked if one.uid in read and one.started is not None}
-        return Counters(now, read, born, tuple(one.uid for one in asked if one.uid not in read))
+        return self._kind.reading(now, read, born, tuple(one.uid for one in asked if one.uid not in read))
 
     def close(self) -> None:
         """Close the connections of the pool; another source that still reads opens new ones."""
         self._pool.close()
-
-    def _count(self, page: Samples | Failure) -> Counter | Failure:
-        if isinstance(page, Failure):
-            return page
-        total = bad = 0.0
-        matched = False
-        # Only this check's own names: the page holds those of all checks.
-        for sample in itertools.chain.from_iterable(page.get(name, ()) for name in self._names):
-            in_total, in_bad = self._accepts(sample.series)
-            if not (in_total or in_bad):
-                continue
-            if not math.isfinite(sample.value) or sample.value < 0:
-                return Failure("nan", f"`{sample.series.name}` shows {sample.value}, which is not a count")
-            if in_total:
-                matched = True
-                total += sample.value
-            if in_bad:
-                bad += sample.value
-        if not matched:
-            return Failure("no_series", f"no series matches `{self._check.total}`")
-        return Counter(min(bad, total), total)
-
-    def _accepts(self, series: Series) -> tuple[bool, bool]:
-        known = self._accepted.get(series)
-        if known is None:
-            if len(self._accepted) >= _ACCEPTED_LIMIT:
-                self._accepted.clear()
-            known = self._accepted[series] = (_matches(self._total, series), _matches(self._bad, series))
-        return known
-
-
-def _matches(selector: Selector, series: Series) -> bool:
-    return selector.accepts(series.name, series.labels)
 
 
 def _url(address: str, path: str) -> str:
     return (address.rstrip("/") if "://" in address else f"http://{address}") + path
 
 
-def _speaks(arm: Arm, asked: tuple[Instance, ...], read: dict[str, Counter]) -> bool:
+def _speaks(arm: Arm, asked: tuple[Instance, ...], read: Mapping[str, Any]) -> bool:
     """Whether what was read may stand for the arm: any candidate says something, a lone stable instance is no control."""
     if arm != STABLE:
         return bool(read)

@@ -19,7 +19,8 @@ _LABEL_TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\r"), max
 
 
 def _plain(page: bytes, *names: str) -> list[tuple[str, dict[str, str], float]]:
-    return [(s.series.name, s.series.labels, s.value) for s in parse_page(page, names)]
+    columns = [parse_page(page, name) for name in names]
+    return [(s.name, s.labels, value) for column in columns for s, value in zip(column.series, column.values, strict=True)]
 
 
 def _theirs(families: object, name: str) -> list[tuple[str, dict[str, str], float]]:
@@ -100,7 +101,7 @@ def test_nan_is_read_as_nan() -> None:
 def test_a_malformed_wanted_line_makes_the_page_unusable(line: bytes) -> None:
     """A torn line of a wanted series is an error that shows the line, never a number."""
     with pytest.raises(ValueError, match="cannot read the metrics line `m"):
-        parse_page(b"ok 1\n" + line + b"\n", ["m"])
+        parse_page(b"ok 1\n" + line + b"\n", "m")
 
 
 def test_other_lines_are_not_looked_at() -> None:
@@ -111,10 +112,10 @@ def test_other_lines_are_not_looked_at() -> None:
 def test_a_memo_gives_one_series_object_over_many_pages() -> None:
     """With a memo the same name and labels give the same object at each poll, so that readers can key on it."""
     memo = Memo()
-    first = parse_page(b'm{a="b"} 1\n', ["m"], memo)
-    second = parse_page(b'm{a="b"} 2\n', ["m"], memo)
-    assert first[0].series is second[0].series
-    assert (first[0].value, second[0].value) == (1.0, 2.0)
+    first = parse_page(b'm{a="b"} 1\n', "m", memo)
+    second = parse_page(b'm{a="b"} 2\n', "m", memo)
+    assert first.series[0] is second.series[0]
+    assert (first.values, second.values) == ((1.0,), (2.0,))
 
 
 def test_openmetrics_is_told_by_its_content_type() -> None:
