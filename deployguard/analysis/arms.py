@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from deployguard.analysis.bets import Grid, shifted
-from deployguard.analysis.projection import Cubic, boundary, cubic, with_margin
+from deployguard.analysis.projection import Cubic, cubic, with_margin, without_margin
 from deployguard.model.evidence import Block
 
 PROMOTE_RATIOS = (0.5, 1.0, 1.25)
@@ -71,11 +71,8 @@ def _factors(block: Block, th0: float, bets: Sequence[Bet | None], ratio: float,
             factors.append(0.0)
             continue
         th1, log_th1, log_rest1, parts = bet
-        if margin:
-            q0 = with_margin(w, th1, th0, ratio, margin, parts)
-            q1 = ratio * q0 + margin
-        else:
-            q1, q0 = boundary(w, th1, th0, ratio)
+        q0 = with_margin(w, th1, th0, ratio, margin, parts) if margin else without_margin(w, th1, th0, ratio)
+        q1 = ratio * q0 + margin
         factor = ok1 * (log_rest1 - log1p(-q1)) + ok0 * (log_rest0 - log1p(-q0))
         if e1:
             factor += e1 * (log_th1 - log(q1))

@@ -17,7 +17,7 @@ from deployguard.analysis.arms import PROMOTE_WEIGHTS, same_factors, worse_facto
 from deployguard.analysis.bets import Grid
 from deployguard.analysis.counters import ZERO, history_of, increments, kept, plus, same_crew, summed
 from deployguard.analysis.dispersion import in_use, spread_after
-from deployguard.analysis.eprocess import log_value, play, start, tempered
+from deployguard.analysis.eprocess import accuses, log_value, play, start, tempered
 from deployguard.analysis.gaps import elapsed, heard
 from deployguard.analysis.limits import against, evidence_of, watched
 from deployguard.analysis.share import split_after
@@ -218,7 +218,7 @@ def _counted(
         first_bad=evidence.first_bad or (now if mine.bad > 0 else None),
         strata=strata,
         limit=_limits(evidence, moved, rules, seconds) if rules.limit is not None else evidence.limit,
-        floor=_floor(evidence, mine, rules, seconds) if CANDIDATE in moved else evidence.floor,
+        floor=_floor(evidence, worse, mine, rules, seconds) if CANDIDATE in moved else evidence.floor,
         worse=worse,
         same=same,
         proven=proven,
@@ -266,11 +266,14 @@ def _limits(evidence: CountsEvidence, moved: Mapping[str, Counter], rules: Count
     return found
 
 
-def _floor(evidence: CountsEvidence, mine: Counter, rules: CountsRules, seconds: float) -> Limited | None:
+def _floor(evidence: CountsEvidence, worse: Process | None, mine: Counter, rules: CountsRules, seconds: float) -> Limited | None:
+    """The floor's process, brought up to date only while the comparison speaks against the candidate: the smaller of the two counts."""
     if not rules.compare or rules.floor <= 0:
         return None
-    phi, cap = _noise(evidence, rules) if mine.bad else (1.0, None)  # good requests alone are never capped
-    return against(evidence.floor or watched(late_onset=rules.late_onset), mine.total, mine.bad, rules.floor, seconds, phi, cap)
+    before = evidence.floor or watched(late_onset=rules.late_onset)
+    urgent = worse is not None and accuses(worse)
+    phi, cap = _noise(evidence, rules) if mine.bad or before.bad else (1.0, None)  # good requests alone are never capped
+    return against(before, mine.total, mine.bad, rules.floor, seconds, phi, cap, urgent=urgent)
 
 
 def worse_evidence(evidence: CountsEvidence, rules: CountsRules) -> float:

@@ -74,6 +74,11 @@ def log_value(process: Process, weights: Sequence[float], late_share: float = LA
     return log_sum((whole, math.log(late_share * late))) if late > 0 else whole
 
 
+def accuses(process: Process) -> bool:
+    """Whether the evidence may be larger than one: never false when it is. A look at each bet alone, cheaper than their sum."""
+    return max(process.whole) > 0 or (bool(process.late) and max(process.late) > 1 - process.rest)
+
+
 def tempered(log_factors: Sequence[float], dispersion: float, cap: float | None) -> Sequence[float]:
     """Factors made safe for errors in clumps: each divided by the dispersion, and no more than `cap` in one block."""
     if dispersion != 1.0:

@@ -33,18 +33,19 @@ def watched(*, late_onset: bool) -> Limited:
     return Limited(start(len(REFERENCE.psi), late_onset=late_onset))
 
 
-def waits(limited: Limited, bad: float, seconds: float) -> bool:
-    """Whether a poll needs not be played yet: only good requests came, and not for long."""
-    return not bad and limited.seconds + seconds < PATIENCE
+def against(
+    limited: Limited, total: float, bad: float, limit: float, seconds: float, phi: float, cap: float | None, *, urgent: bool = True
+) -> Limited:
+    """The arm after a poll of `seconds` in which `bad` of `total` requests went bad.
 
-
-def against(limited: Limited, total: float, bad: float, limit: float, seconds: float, phi: float, cap: float | None) -> Limited:
-    """The arm after a poll of `seconds` in which `bad` of `total` requests went bad; good ones pile up until one does."""
-    good = limited.good + total - bad
-    if waits(limited, bad, seconds):
-        return Limited(limited.process, good, limited.seconds + seconds)
+    Good requests pile up until one goes bad, and bad ones too unless it is `urgent` to know: one arm and a fixed limit are judged
+    alike by one block or by many.
+    """
+    good, bad, seconds = limited.good + total - bad, limited.bad + bad, limited.seconds + seconds
+    if seconds < PATIENCE and not (bad and urgent):
+        return Limited(limited.process, good, bad, seconds)
     factors = tempered(limit_factors(good + bad, bad, limit, REFERENCE), phi, cap)
-    return Limited(play(limited.process, factors, REFERENCE.weight, limited.seconds + seconds))
+    return Limited(play(limited.process, factors, REFERENCE.weight, seconds))
 
 
 def evidence_of(limited: Limited | None) -> float:

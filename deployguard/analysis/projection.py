@@ -13,7 +13,7 @@ Cubic = tuple[float, float, float, float, float, float, float]
 """Coefficients of the slope's numerator that do not depend on the share: see `cubic`."""
 
 _STEPS = 12
-_CLOSE = 1e-8
+_CLOSE = 1e-6
 """A step so small leaves an error of about its square."""
 
 

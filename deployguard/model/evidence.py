@@ -122,10 +122,11 @@ class Split(Frozen, frozen=True, array_like=True):
 
 
 class Limited(Frozen, frozen=True):
-    """One arm against a fixed rate: the process, and what still waits to be played because nothing bad was among it."""
+    """One arm against a fixed rate: the process, and what still waits to be played."""
 
     process: Process
     good: float = 0.0
+    bad: float = 0.0
     seconds: float = 0.0
 
 
