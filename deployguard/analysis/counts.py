@@ -214,7 +214,7 @@ def _counted(
         segments = pooled(segments, block)
     return msgspec.structs.replace(
         evidence,
-        counted=counted if aligned else {**evidence.counted, **counted},
+        counted={**evidence.counted, **counted},
         first_bad=evidence.first_bad or (now if mine.bad > 0 else None),
         strata=strata,
         limit=_limits(evidence, moved, rules, seconds) if rules.limit is not None else evidence.limit,
