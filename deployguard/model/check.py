@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from deployguard.model.fields import Place, PositiveDuration, Rule, SelectorText, Share, Written, broken
+from deployguard.model.selector import parse_selector
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 
@@ -108,8 +109,21 @@ class ScrapeCheck(JudgedCheck):
         if given == ["total"] and not (self.bad and self.total):
             missing = "bad" if self.total else "total"
             raise broken(f"`{missing}` is missing; a check on counters needs `bad` and `total`", (missing,), ())
+        if self.histogram:
+            self._names_a_histogram(self.histogram)
         self._fits(given[0])
         return self
+
+    @staticmethod
+    def _names_a_histogram(text: str) -> None:
+        selector = parse_selector(text)
+        if selector.name.endswith("_bucket"):
+            right = selector.name.removesuffix("_bucket")
+            raise broken(f"`histogram` names `{selector.name}`, one part of the histogram; write `{right}`", ("histogram",))
+        if any(matcher.label == "le" for matcher in selector.matchers):
+            raise broken(
+                "`histogram` has a condition on `le`, and all buckets are needed; say with `within` from when on is slow", ("histogram",)
+            )
 
     def _fits(self, way: str) -> None:
         only = {

@@ -9,6 +9,8 @@ from functools import lru_cache
 
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _MATCHER = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*(=~|!~|!=|=)\s*("(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\')\s*')
+_NUMBERS = ("le", "quantile")
+"""Labels that hold a number, which one format writes as 1 and another as 1.0."""
 _ESCAPES = {"n": "\n", "t": "\t", "\\": "\\", '"': '"', "'": "'"}
 
 
@@ -26,7 +28,7 @@ class Matcher:
         found = labels.get(self.label, "")
         if self.pattern is not None:
             return bool(self.pattern.fullmatch(found)) == (self.op == "=~")
-        return (found == self.value) == (self.op == "=")
+        return (found == self.value or (self.label in _NUMBERS and _same_number(found, self.value))) == (self.op == "=")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,13 @@ class Selector:
     def accepts(self, name: str, labels: Mapping[str, str]) -> bool:
         """Whether the series `name{labels}` is selected."""
         return name == self.name and all(matcher.accepts(labels) for matcher in self.matchers)
+
+
+def _same_number(a: str, b: str) -> bool:
+    try:
+        return float(a) == float(b)
+    except ValueError:
+        return False
 
 
 @lru_cache(maxsize=512)

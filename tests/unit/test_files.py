@@ -74,6 +74,20 @@ FAULTS = {
         "`{` after `up` does not parse",
         "one pair of braces",
     ),
+    "a part of a histogram": (
+        "  checks: [{name: a, source: scrape, histogram: h_bucket}]\n",
+        6,
+        "spec.checks[0].histogram",
+        "`histogram` names `h_bucket`, one part of the histogram",
+        "write `h`",
+    ),
+    "one bucket of a histogram": (
+        "  checks: [{name: a, source: scrape, histogram: 'h{le=\"1\"}'}]\n",
+        6,
+        "spec.checks[0].histogram",
+        "`histogram` has a condition on `le`",
+        "`within`",
+    ),
     "a check that asks nothing": (
         "  checks: [{name: a, source: balancer, worse_than_stable: null}]\n",
         6,

@@ -27,10 +27,15 @@ from deployguard.model.selector import parse_selector
         (' up { a = "{,}" } ', {"a": "{,}"}, True),
         (r'up{a="q\"\\\n"}', {"a": 'q"\\\n'}, True),
         (r'up{a=~"\\d+"}', {"a": "17"}, True),
+        ('up{quantile="1"}', {"quantile": "1.0"}, True),
+        ('up{le!="0.50"}', {"le": "0.5"}, False),
+        ('up{le="+Inf"}', {"le": "0.5"}, False),
+        ('up{quantile="x"}', {"quantile": "1"}, False),
+        ('up{a="1"}', {"a": "1.0"}, False),
     ],
 )
 def test_selects_as_promql_does(text: str, labels: dict[str, str], accepted: bool) -> None:
-    """Equality, regular expressions over the whole value, escapes, and an absent label as the empty string."""
+    """Equality, regular expressions over the whole value, escapes, an absent label as the empty string, and bounds as numbers."""
     assert parse_selector(text).accepts("up", labels) is accepted
 
 
