@@ -68,7 +68,10 @@ def fold(
     evidence = msgspec.structs.replace(evidence, through=through, read_at={**evidence.read_at, **at}, gaps=gaps)
     if evidence.began is not None and now - evidence.began >= BLOCK:
         evidence = _closed(evidence, rules)
-    if evidence.began is None:
+    # A block without one of the arms cannot be compared and would only cost its time: it begins when all are past their warm-up, and
+    # anew when one joins. When that is depends on no value, so nothing is chosen by it.
+    complete = all(warm.values()) and (rules.limit is not None or len(readings) == len(arms))
+    if complete and (evidence.began is None or not warm.keys() <= evidence.chosen.keys()):
         evidence = msgspec.structs.replace(evidence, began=now, chosen=_chosen(warm), sampled={})
     sampled = {arm: _sampled(evidence.sampled.get(arm, {}), evidence.chosen.get(arm, ()), values) for arm, values in warm.items()}
     return msgspec.structs.replace(
@@ -113,7 +116,7 @@ def _closed(evidence: GaugeEvidence, rules: GaugeRules) -> GaugeEvidence:
         for arm, sampled in evidence.sampled.items()
         if sampled and len(sampled) == len(evidence.chosen.get(arm, ()))
     }
-    evidence = msgspec.structs.replace(evidence, began=None, means=means)
+    evidence = msgspec.structs.replace(evidence, began=None, chosen={}, sampled={}, means={**evidence.means, **means})
     if rules.limit is not None:
         limit = {arm: signed(evidence.limit.get(arm), worse=rules.beyond(mean)) for arm, mean in means.items()}
         evidence = msgspec.structs.replace(evidence, limit={**evidence.limit, **limit})

@@ -191,7 +191,7 @@ class GaugeEvidence(CheckEvidence, frozen=True, kw_only=True, tag="gauge", tag_f
     """A gauge, by means over blocks of at least a quarter of a minute.
 
     `chosen` are the instances of each arm that this block compares, equally many, chosen when it began; `sampled` their samples so far.
-    `means` are those of the last whole block; `above` counts the blocks in which the candidate was worse than tolerated.
+    `means` are those of each arm's last whole block; `above` counts the blocks in which the candidate was worse than tolerated.
     """
 
     began: dt.datetime | None = None

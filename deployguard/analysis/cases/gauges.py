@@ -78,4 +78,6 @@ class GaugeCase(Case):
 
 
 def _mean(value: float | None) -> str:
-    return "not known yet" if value is None else f"{value:.4g}"
+    if value is None:
+        return "not known yet"
+    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
