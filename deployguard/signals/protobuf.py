@@ -25,7 +25,6 @@ _TYPES = {
     "sint64": descriptor_pb2.FieldDescriptorProto.TYPE_SINT64,
     "sint32": descriptor_pb2.FieldDescriptorProto.TYPE_SINT32,
     "string": descriptor_pb2.FieldDescriptorProto.TYPE_STRING,
-    "int32": descriptor_pb2.FieldDescriptorProto.TYPE_INT32,
 }
 _MESSAGES = {
     "LabelPair": "string name = 1, string value = 2",
@@ -45,11 +44,10 @@ _MESSAGES = {
     "Metric": (
         "LabelPair* label = 1, Gauge gauge = 2, Counter counter = 3, Summary summary = 4, Untyped untyped = 5, Histogram histogram = 7"
     ),
-    "MetricFamily": "string name = 1, int32 type = 3, Metric* metric = 4",
+    "MetricFamily": "string name = 1, Metric* metric = 4",
 }
-"""Messages by name; a star marks what is repeated. The type of a family is an enumeration, which is on the wire as int32 is."""
-_COUNTER = 0
-_SUFFIXES = ("_total", "_bucket", "_count", "_sum")
+"""Messages by name; a star marks what is repeated."""
+_SUFFIXES = ("_bucket", "_count", "_sum")
 _MOST_BUCKETS = 10_000
 Labels = tuple[tuple[str, str], ...]
 
@@ -87,7 +85,7 @@ def parse_protobuf(
     for family in _families(page, {name.encode() for name in families}):
         for metric in family.metric:
             labels = tuple((pair.name, pair.value) for pair in metric.label)
-            for name, more, value in _samples(family, metric):
+            for name, more, value in _samples(family.name, metric):
                 if (column := found.get(name)) is not None:
                     column[0].append(memo.labelled(name, labels + more))
                     column[1].append(value)
@@ -128,13 +126,10 @@ def _varint(page: bytes, at: int) -> tuple[int, int]:
     raise ValueError(f"the protobuf metrics page is cut off, or is none: no length at byte {at}")
 
 
-def _samples(family: Any, metric: Any) -> Iterator[tuple[str, Labels, float]]:
+def _samples(name: str, metric: Any) -> Iterator[tuple[str, Labels, float]]:
     """Name, labels beside the metric's own, and value, as the text format has them."""
-    name = family.name
     if metric.HasField("counter"):
         yield name, (), metric.counter.value
-        if family.type == _COUNTER and not name.endswith("_total"):
-            yield f"{name}_total", (), metric.counter.value  # as OpenMetrics text has it
     elif metric.HasField("gauge"):
         yield name, (), metric.gauge.value
     elif metric.HasField("untyped"):

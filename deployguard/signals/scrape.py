@@ -16,7 +16,8 @@ from deployguard.model.reading import Answer, Missing
 from deployguard.model.target import STABLE, Arm, Instance
 from deployguard.signals.exposition import Memo, openmetrics, parse_page
 from deployguard.signals.fetch import PROTOBUF, Failure, Fetcher, Page
-from deployguard.signals.kinds import Shown, kind_of
+from deployguard.signals.kinds import kind_of
+from deployguard.signals.shown import Shown
 
 
 class ScrapePool:

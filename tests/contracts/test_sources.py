@@ -26,7 +26,7 @@ from deployguard.signals.scrape import ScrapePool, ScrapeSource
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 SECOND = dt.timedelta(seconds=1)
 VERSION = Version(release="sha256:aa")
-REASONS = {"timeout", "refused", "nan", "stale", "no_series", "no_instance", "prober", "error"}
+REASONS = {"timeout", "refused", "nan", "stale", "no_series", "no_instance", "prober", "edges", "error"}
 
 
 class Ledger:
@@ -55,6 +55,7 @@ def served() -> Iterator[str]:
             self.send_response(200)
             self.end_headers()
             self.wfile.write(b'requests_total{code="500"} 3\nrequests_total{code="200"} 7\n')
+            self.wfile.write(b'took_seconds_bucket{le="0.5"} 7\ntook_seconds_bucket{le="+Inf"} 10\ntook_seconds_count 10\n')
 
         def log_message(self, *args: object) -> None:
             pass
@@ -70,6 +71,22 @@ def served() -> Iterator[str]:
 
 def scrape(address: str) -> Source:
     return ScrapeSource(ScrapeCheck(name="a", bad='requests_total{code="500"}', total="requests_total"), ScrapePool(20.0))
+
+
+def slow(address: str) -> Source:
+    return ScrapeSource(ScrapeCheck(name="a", histogram="took_seconds", within=SECOND / 2), ScrapePool(20.0))
+
+
+def latency(address: str) -> Source:
+    return ScrapeSource(ScrapeCheck(name="a", histogram="took_seconds"), ScrapePool(20.0))
+
+
+def classes(address: str) -> Source:
+    return ScrapeSource(ScrapeCheck(name="a", classes=["requests_total", 'requests_total{code="500"}']), ScrapePool(20.0))
+
+
+def gauge(address: str) -> Source:
+    return ScrapeSource(ScrapeCheck(name="a", gauge="requests_total"), ScrapePool(20.0))
 
 
 def balancer(address: str) -> Source:
@@ -90,7 +107,7 @@ def replay_probe(address: str) -> Source:
     return ReplayProbe(NOW, SECOND, {CANDIDATE: [1.0 if address else None]})
 
 
-SOURCES = [scrape, balancer, probe, replay, replay_probe]
+SOURCES = [scrape, slow, latency, classes, gauge, balancer, probe, replay, replay_probe]
 
 
 def closed_address() -> str:
@@ -114,7 +131,10 @@ def test_a_source_answers_with_a_reading(make: Callable[[str], Source], served: 
         if isinstance(answer, Counters):
             assert answer.at == NOW
             assert list(answer.by_instance.values()) == [Counter(3, 10)]
-    if isinstance(answers[0], Counters):
+        elif isinstance(answer, (Buckets, Gauges)):
+            assert answer.at == NOW
+            assert list(answer.by_instance.values()) in ([(7, 3)], [10])
+    if not isinstance(answers[0], Runs):
         assert answers[0] == answers[1]
 
 

@@ -1,0 +1,372 @@
+"""Every kind of scrape check against the pages of real client libraries, and against pages that nobody should write."""
+
+from __future__ import annotations
+
+import bisect
+import datetime as dt
+import logging
+import math
+import threading
+from collections.abc import Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry, Gauge, Histogram, Summary
+from prometheus_client import Counter as Metric
+from prometheus_client.exposition import choose_encoder
+
+from deployguard.model.check import ScrapeCheck
+from deployguard.model.reading import Answer, Buckets, Counter, Counters, Gauges, Missing
+from deployguard.model.target import CANDIDATE, Instance
+from deployguard.model.version import Version
+from deployguard.signals.histogram import FINEST
+from deployguard.signals.scrape import ScrapePool, ScrapeSource
+
+NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+VERSION = Version(release="sha256:aa")
+TEXT = "text/plain; version=0.0.4"
+NATIVE = Path(__file__).with_name("native")
+"""A page of client_golang 1.25 in text and in protobuf, with the program that made it."""
+PROTOBUF = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+
+class Servers:
+    """Instances, each with a page, which may be one for each format."""
+
+    def __init__(self) -> None:
+        self.accepted: list[str] = []
+        self._servers: list[ThreadingHTTPServer] = []
+
+    def add(self, page: bytes | CollectorRegistry, protobuf: bytes = b"", kind: str = TEXT) -> Instance:
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                accept = self.headers["Accept"]
+                outer.accepted.append(accept)
+                body, said = page, kind
+                if isinstance(page, CollectorRegistry):
+                    encode, said = choose_encoder(accept)
+                    body = encode(page)
+                elif protobuf and "google.protobuf" in accept:
+                    body, said = protobuf, PROTOBUF
+                self.send_response(200)
+                self.send_header("Content-Type", said)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.daemon_threads = True
+        self._servers.append(server)
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        uid = f"u{len(self._servers)}"
+        address = f"127.0.0.1:{server.server_port}"
+        return Instance(f"id-{uid}", uid, VERSION, VERSION, True, started=NOW, address=address)
+
+    def close(self) -> None:
+        for server in self._servers:
+            server.shutdown()
+            server.server_close()
+
+
+@pytest.fixture
+def servers() -> Iterator[Servers]:
+    servers = Servers()
+    yield servers
+    servers.close()
+
+
+@pytest.fixture
+def pool() -> Iterator[ScrapePool]:
+    pool = ScrapePool(timeout=20.0)
+    yield pool
+    pool.close()
+
+
+def check(**fields: Any) -> ScrapeCheck:
+    return ScrapeCheck.model_validate({"name": "a", **fields})
+
+
+def read(pool: ScrapePool, asked: ScrapeCheck, *instances: Instance, after: int = 0) -> Answer:
+    return ScrapeSource(asked, pool).read(CANDIDATE, instances, None, NOW + dt.timedelta(seconds=after))
+
+
+def buckets(pool: ScrapePool, histogram: str, *instances: Instance) -> Buckets:
+    answer = read(pool, check(histogram=histogram), *instances)
+    assert isinstance(answer, Buckets), answer
+    return answer
+
+
+def counted(values: Sequence[float], edges: Sequence[float]) -> tuple[float, ...]:
+    """How many of `values` lie above the edge before and up to each edge, and above the last."""
+    counts = [0.0] * (len(edges) + 1)
+    for value in values:
+        counts[bisect.bisect_left(edges, value)] += 1
+    return tuple(counts)
+
+
+# The pages of prometheus_client
+
+
+def test_a_histogram_is_counted_by_category(servers: Servers, pool: ScrapePool) -> None:
+    """Categories are what was observed between neighbouring bounds, summed over the routes; labels of the selector choose routes."""
+    registry, values = CollectorRegistry(), [0.001 * n**2 for n in range(1, 120)]
+    times = Histogram("latency_seconds", "", ["route"], buckets=(0.01, 0.25, 1, 2.5), registry=registry)
+    for n, value in enumerate(values):
+        times.labels(("/", "/login")[n % 2]).observe(value)
+    one = servers.add(registry)
+    edges = (0.01, 0.25, 1.0, 2.5)
+    assert buckets(pool, "latency_seconds", one) == Buckets(NOW, edges, {"u1": counted(values, edges)}, {"u1": NOW})
+    assert buckets(pool, 'latency_seconds{route="/"}', one).by_instance == {"u1": counted(values[::2], edges)}
+    assert buckets(pool, 'latency_seconds{route=~"/.+"}', one).by_instance == {"u1": counted(values[1::2], edges)}
+    assert len(servers.accepted) == 3
+    assert not any("protobuf" in accept for accept in servers.accepted), "whoever has buckets in text is asked for nothing else"
+
+
+@pytest.mark.parametrize(
+    ("within", "slow", "warned"),
+    [("250ms", 0.25, False), ("1s", 1, False), ("200ms", 0.25, True), ("1ms", 0.01, True)],
+)
+def test_slow_requests_are_those_beyond_a_bound(
+    servers: Servers, pool: ScrapePool, caplog: pytest.LogCaptureFixture, within: str, slow: float, warned: bool
+) -> None:
+    """With `within`, bad is what took longer than the smallest bound that is not below it; another bound than the wanted one is said."""
+    registry, values = CollectorRegistry(), [0.001 * n**2 for n in range(1, 120)]
+    times = Histogram("latency_seconds", "", buckets=(0.01, 0.25, 1, 2.5), registry=registry)
+    for value in values:
+        times.observe(value)
+    with caplog.at_level(logging.WARNING):
+        answer = read(pool, check(histogram="latency_seconds", within=within), servers.add(registry))
+    assert answer == Counters(NOW, {"u1": Counter(sum(v > slow for v in values), len(values))}, {"u1": NOW})
+    assert [f"slower than {slow:g} counts as bad" in message for message in caplog.messages] == [True] * warned
+
+
+def test_a_time_beyond_all_bounds_is_missing(servers: Servers, pool: ScrapePool) -> None:
+    """What the histogram cannot tell is not guessed."""
+    answer = read(pool, check(histogram="h", within="20s"), servers.add(b'h_bucket{le="10"} 3\nh_bucket{le="+Inf"} 4\nh_count 4\n'))
+    assert isinstance(answer, Missing)
+    assert (answer.reason, "the largest bucket bound of `h` is 10, and `within` is 20s" in answer.detail) == ("edges", True)
+
+
+def test_milliseconds_are_told_by_the_name(servers: Servers, pool: ScrapePool) -> None:
+    """`within` is a time, whatever the unit of the histogram."""
+    page = b'h_milliseconds_bucket{le="250"} 3\nh_milliseconds_bucket{le="500"} 5\nh_milliseconds_bucket{le="+Inf"} 9\n'
+    answer = read(pool, check(histogram="h_milliseconds", within="500ms"), servers.add(page))
+    assert answer == Counters(NOW, {"u1": Counter(4, 9)}, {"u1": NOW})
+
+
+def test_counts_are_split_into_strata(servers: Servers, pool: ScrapePool) -> None:
+    """Each listed value and the rest have counts of their own from the same scrape, zeros included; the whole stays the whole."""
+    registry = CollectorRegistry()
+    requests = Metric("requests", "", ["route", "code"], registry=registry)
+    for route, code, number in (("/login", "200", 5), ("/login", "500", 2), ("/", "200", 7), ("/help", "500", 1)):
+        requests.labels(route, code).inc(number)
+    asked = check(bad='requests_total{code="500"}', total="requests_total", strata={"route": ["/login", "/checkout"]})
+    answer = read(pool, asked, servers.add(registry))
+    strata = {"/login": Counter(2, 7), "/checkout": Counter(0, 0), "other": Counter(1, 8)}
+    assert answer == Counters(NOW, {"u1": Counter(3, 15)}, {"u1": NOW}, (), {name: {"u1": one} for name, one in strata.items()})
+
+
+def test_classes_count_each_request_once(servers: Servers, pool: ScrapePool) -> None:
+    """A class without a series has 0 beside one that has some; what two classes select counts in the worse one."""
+    registry = CollectorRegistry()
+    requests = Metric("requests", "", ["code"], registry=registry)
+    for code, number in (("200", 5), ("404", 2), ("500", 1)):
+        requests.labels(code).inc(number)
+    one = servers.add(registry)
+    classes = ["requests_total", 'requests_total{code=~"4.."}', 'requests_total{code=~"5.."}', "timeouts_total"]
+    assert read(pool, check(classes=classes), one) == Buckets(NOW, (), {"u1": (5, 2, 1, 0)}, {"u1": NOW})
+    nothing = read(pool, check(classes=["ok_total", "lost_total"]), one)
+    assert isinstance(nothing, Missing)
+    assert (nothing.reason, "`ok_total` or `lost_total`" in nothing.detail) == ("no_series", True)
+
+
+def test_a_gauge_is_summed_and_a_quantile_is_one(servers: Servers, pool: ScrapePool) -> None:
+    """Gauges may be below zero; a summary's quantile is read as a gauge, also where it is written as another number."""
+    registry = CollectorRegistry()
+    queue = Gauge("queue", "", ["lane"], registry=registry)
+    queue.labels("a").set(-3)
+    queue.labels("b").set(1.5)
+    Summary("took_seconds", "", registry=registry).observe(0.7)
+    quantiles = b'took{quantile="0.99"} 0.25\ntook{quantile="1.0"} 0.75\n'
+    one, two = servers.add(registry), servers.add(quantiles)
+    assert read(pool, check(gauge="queue"), one) == Gauges(NOW, {"u1": -1.5}, {"u1": NOW})
+    assert read(pool, check(gauge="took_seconds_sum"), one) == Gauges(NOW, {"u1": 0.7}, {"u1": NOW})
+    assert read(pool, check(gauge='took{quantile="1"}'), two) == Gauges(NOW, {"u2": 0.75}, {"u2": NOW})
+
+
+def test_an_instance_without_a_number_is_unread(servers: Servers, pool: ScrapePool) -> None:
+    """NaN and infinity are no gauge, and an absent series is none; the other instances are read."""
+    instances = [servers.add(page) for page in (b"queue 2\n", b"queue NaN\n", b"queue +Inf\n", b"other 1\n")]
+    answer = read(pool, check(gauge="queue"), *instances)
+    assert answer == Gauges(NOW, {"u1": 2}, {"u1": NOW}, ("u2", "u3", "u4"))
+
+
+# Histograms that are not as they should be
+
+
+@pytest.mark.parametrize(
+    ("page", "edges", "counts"),
+    [
+        ('h_bucket{le="1e+00"} 2\nh_bucket{le="0.50"} 1\nh_bucket{le="inf"} 4\n', (0.5, 1.0), (1, 1, 2)),
+        ('h_bucket{le="0.5"} 1\nh_count 4\n', (0.5,), (1, 3)),
+        (
+            (
+                'h_bucket{r="a",le="1"} 1\nh_bucket{r="a",le="2"} 3\nh_bucket{r="a",le="+Inf"} 4\n'
+                'h_bucket{r="b",le="2.0"} 5\nh_bucket{r="b",le="5"} 6\nh_bucket{r="b",le="+Inf"} 7\n'
+            ),
+            (2.0,),
+            (8, 3),
+        ),
+        ('h_bucket{le="1"} 0\nh_bucket{le="+Inf"} 0\n', (1.0,), (0, 0)),
+        ('h_bucket{le="1"} 2 # {t="x"} 0.5\nh_bucket{le="+Inf"} 3\n', (1.0,), (2, 1)),
+    ],
+)
+def test_ways_to_write_a_histogram(
+    servers: Servers, pool: ScrapePool, page: str, edges: tuple[float, ...], counts: tuple[int, ...]
+) -> None:
+    """Order, notation, a missing +Inf beside a count, and series with different bounds, which are summed on those they share."""
+    assert buckets(pool, "h", servers.add(page.encode())) == Buckets(NOW, edges, {"u1": counts}, {"u1": NOW})
+
+
+@pytest.mark.parametrize(
+    ("page", "reason", "detail"),
+    [
+        ('h_bucket{le="1"} 3\nh_bucket{le="2"} 2\nh_bucket{le="+Inf"} 4\n', "error", "the buckets of `h_bucket` fall: 3, 2, 4"),
+        ('h_bucket{le="1"} 3\nh_bucket{le="+Inf"} 2\n', "error", "fall: 3, 2"),
+        ('h_bucket{le="1"} NaN\nh_bucket{le="+Inf"} 2\n', "nan", "`h_bucket` shows nan"),
+        ('h_bucket{le="1"} -1\nh_bucket{le="+Inf"} 2\n', "nan", "shows -1.0"),
+        ('h_bucket{le="1"} 1\nh_bucket{le="+Inf"} +Inf\n', "nan", "shows inf"),
+        ('h_bucket{le="1"} 1\n', "error", 'neither a bucket with le="+Inf" nor a `_count`'),
+        ("h_bucket 1\nh_count 4\n", "error", 'le="", which is not a bound'),
+        ('h_bucket{le="NaN"} 1\nh_count 4\n', "error", 'le="NaN", which is not a bound'),
+        ('h_bucket{le="1"} 1\nh_bucket{le="1.0"} 1\nh_count 4\n', "error", 'le="1.0", twice'),
+        ('h_bucket{r="a",le="1"} 1\nh_bucket{r="b",le="2"} 1\nh_count{r="a"} 4\nh_count{r="b"} 4\n', "edges", "no bucket bound in common"),
+        ('h_bucket{le="+Inf"} 4\nh_count 4\n', "edges", "no bucket with a finite bound, and the page cannot be had as protobuf"),
+        ("h_sum 4\n", "no_series", "no series matches `h`"),
+    ],
+)
+def test_a_histogram_that_makes_no_sense_is_missing(servers: Servers, pool: ScrapePool, page: str, reason: str, detail: str) -> None:
+    """No count is made up from buckets that contradict one another, are no numbers, or have no end."""
+    for asked in (check(histogram="h"), check(histogram="h", within="1s")):
+        answer = read(pool, asked, servers.add(page.encode()))
+        assert isinstance(answer, Missing)
+        assert (answer.reason, detail in answer.detail) == (reason, True), answer
+
+
+def test_instances_with_other_bounds(servers: Servers, pool: ScrapePool) -> None:
+    """The bounds that most instances have are taken; finer ones are summed onto them, and an instance that lacks one is unread."""
+    usual = b'h_bucket{le="1"} 1\nh_bucket{le="2"} 3\nh_bucket{le="+Inf"} 6\n'
+    finer = b'h_bucket{le="1"} 1\nh_bucket{le="1.5"} 2\nh_bucket{le="2"} 4\nh_bucket{le="+Inf"} 5\n'
+    other = b'h_bucket{le="1"} 1\nh_bucket{le="3"} 2\nh_bucket{le="+Inf"} 3\n'
+    instances = [servers.add(page) for page in (finer, usual, other, usual)]
+    found = buckets(pool, "h", *instances)
+    assert found == Buckets(
+        NOW, (1.0, 2.0), {"u1": (1, 3, 1), "u2": (1, 2, 3), "u4": (1, 2, 3)}, dict.fromkeys(("u1", "u2", "u4"), NOW), ("u3",)
+    )
+
+
+def test_the_bound_of_slow_requests_never_moves(servers: Servers, pool: ScrapePool) -> None:
+    """A candidate whose histogram lacks the bound that stable is counted by is missing: another one would count other requests."""
+    stable = servers.add(b'h_bucket{le="0.5"} 1\nh_bucket{le="1"} 3\nh_bucket{le="+Inf"} 6\n')
+    candidate = servers.add(b'h_bucket{le="0.25"} 1\nh_bucket{le="1"} 3\nh_bucket{le="+Inf"} 6\n')
+    source = ScrapeSource(check(histogram="h", within="200ms"), pool)
+    assert source.read(CANDIDATE, (stable,), None, NOW) == Counters(NOW, {"u1": Counter(5, 6)}, {"u1": NOW})
+    answer = source.read(CANDIDATE, (candidate,), None, NOW)
+    assert isinstance(answer, Missing)
+    assert (answer.reason, "no bucket that ends at 0.5 any more" in answer.detail) == ("edges", True)
+
+
+# Native histograms, from a page of client_golang
+
+GRID = [2 ** (k / 4) for k in range(-80, 81)]
+EVEN = [n / 1000 for n in range(1, 1001)]
+ODD = [0, 0, -0.5, -3, 1e-9, 1e9, math.inf, 0.25, 0.2500001]
+"""What was observed, without the NaN: it has no latency."""
+
+
+def native(servers: Servers) -> Instance:
+    return servers.add((NATIVE / "page.txt").read_bytes(), (NATIVE / "page.pb").read_bytes(), OPENMETRICS)
+
+
+@pytest.mark.parametrize(
+    ("histogram", "values", "edges"),
+    [
+        ('plain_seconds{route="/"}', EVEN, GRID),
+        ("plain_seconds", EVEN + [4 * value for value in EVEN[9::10]], GRID),
+        ("odd_seconds", ODD, GRID),
+        ("empty_seconds", [], GRID),
+        ("reduced_seconds", EVEN, [edge for edge in GRID if math.log2(edge) % 2 == 0]),
+        ("widened_seconds", EVEN, [edge for edge in GRID if edge > 0.1767]),
+        ("both_seconds", EVEN, [0.1, 0.25, 1]),
+    ],
+)
+def test_native_histograms_are_counted_exactly(
+    servers: Servers, pool: ScrapePool, histogram: str, values: list[float], edges: list[float]
+) -> None:
+    """Buckets of every schema hold just what was observed in them; the client's own merging leaves edges out and moves nothing."""
+    found = buckets(pool, histogram, native(servers))
+    assert found.edges == pytest.approx(edges, rel=1e-15)
+    assert found.by_instance == {"u1": counted(values, found.edges)}
+
+
+def test_protobuf_is_asked_for_once_text_shows_no_buckets(servers: Servers, pool: ScrapePool) -> None:
+    """The first tick already has its reading; from then on every instance at the path is asked for protobuf, other paths are not."""
+    one, two = native(servers), servers.add(b'plain_seconds_bucket{le="1"} 3\nplain_seconds_bucket{le="+Inf"} 4\nplain_seconds_count 4\n')
+    source = ScrapeSource(check(histogram="plain_seconds"), pool)
+    elsewhere = ScrapeSource(check(gauge="queue", path="/other"), pool)
+    for tick in range(2):
+        now = NOW + dt.timedelta(seconds=tick)
+        assert isinstance(source.read(CANDIDATE, (one,), None, now), Buckets)
+        assert elsewhere.read(CANDIDATE, (one,), None, now) == Gauges(now, {"u1": -3.5}, {"u1": NOW})
+    assert ["protobuf" in accept for accept in servers.accepted] == [False, True, False, True, False]
+    answer = source.read(CANDIDATE, (two,), None, NOW + dt.timedelta(seconds=9))
+    assert isinstance(answer, Buckets)
+    assert (answer.edges, answer.by_instance) == ((1.0,), {"u2": (3, 1)}), "a client without protobuf goes on answering in text"
+
+
+def test_other_checks_read_the_protobuf_page_too(servers: Servers, pool: ScrapePool) -> None:
+    """Counters, gauges, quantiles and classic buckets are the same numbers in both formats."""
+    asked = [
+        check(bad='jobs{code="500"}', total="jobs"),
+        check(gauge="queue"),
+        check(gauge='old_seconds{quantile="0.99"}'),
+        check(gauge="old_seconds_sum"),
+        check(histogram="both_seconds", within="250ms"),
+    ]
+    one = native(servers)
+    text = [read(pool, one_check, one) for one_check in asked]
+    binary = ScrapePool(timeout=20.0)
+    sources = [ScrapeSource(one_check, binary) for one_check in [*asked, check(histogram="plain_seconds")]]
+    answers = [source.read(CANDIDATE, (one,), None, NOW) for source in sources]
+    binary.close()
+    assert not any(isinstance(answer, Missing) for answer in text)
+    assert answers[:-1] == text
+    assert ["protobuf" in accept for accept in servers.accepted[len(asked) :]] == [False, True]
+
+
+def test_slow_requests_of_a_native_histogram(servers: Servers, pool: ScrapePool) -> None:
+    """`within` a power of two is exact; another time is rounded up to the next bound, of which there are four for each power of two."""
+    one = native(servers)
+    for within, bound in (("250ms", 0.25), ("300ms", 2**-1.5)):
+        answer = read(pool, check(histogram='plain_seconds{route="/"}', within=within), one)
+        assert answer == Counters(NOW, {"u1": Counter(sum(value > bound for value in EVEN), 1000)}, {"u1": NOW})
+    assert FINEST == 2
+
+
+@pytest.mark.parametrize("cut", [3, 200, 700, -1])
+def test_a_protobuf_page_that_is_cut_off_is_an_error(servers: Servers, pool: ScrapePool, cut: int) -> None:
+    """A torn page gives no number, wherever it ends."""
+    whole = (NATIVE / "page.pb").read_bytes()
+    answer = read(pool, check(histogram="plain_seconds"), servers.add((NATIVE / "page.txt").read_bytes(), whole[:cut], OPENMETRICS))
+    assert isinstance(answer, Missing)
+    assert (answer.reason, "the protobuf metrics page" in answer.detail) == ("error", True)
