@@ -7,6 +7,7 @@ stable's own history fixes, "slower than the slowest fiftieth", compared as bad 
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,8 +21,8 @@ from deployguard.analysis.dispersion import UNFIT, in_use, spread_after
 from deployguard.analysis.eprocess import log_value, play, start, tempered
 from deployguard.analysis.gaps import elapsed, heard
 from deployguard.analysis.rebin import chosen_edges, rebinned
-from deployguard.analysis.strata import LONGEST_PILE, PATIENCE, pooled
-from deployguard.model.evidence import Block, CategoriesEvidence, Learnt, Process, Spread, Tallies
+from deployguard.analysis.strata import LONGEST_PILE, PATIENCE
+from deployguard.model.evidence import Block, Both, CategoriesEvidence, Learnt, Process, Spread, Tallies
 from deployguard.model.reading import Answer, Buckets, Counter, Missing
 from deployguard.model.target import CANDIDATE, STABLE
 
@@ -30,6 +31,8 @@ SLOW = (0.05, 0.01)
 PSI = Grid((2.0, 4.0, 16.0), (1 / 3, 1 / 3, 1 / 3))
 LEAST = 100.0
 """Stable's requests below which there is no distribution to bet on yet."""
+MOST_SEGMENTS = 4
+"""Shares of traffic that are kept apart for the interval of the ratio; there are as many as stages with a control."""
 FRESH = 1.05
 """Bets are made anew when what is known of stable has grown by this factor."""
 
@@ -172,7 +175,7 @@ def _played(
     proven, same = evidence.proven + seconds, evidence.same
     if proven >= PATIENCE:
         same, proof, proven = _same(same, proof, _before_proof(evidence), marks, rules, phis), {}, 0.0
-    slow = _block(mine, theirs, marks[-1])
+    slow = sum(mine[min(marks[-1], len(base) - 1) :])
     return msgspec.structs.replace(
         evidence,
         base=base,
@@ -181,8 +184,8 @@ def _played(
         same=same,
         proof=proof,
         proven=proven,
-        segments=pooled(evidence.segments, slow),
-        first_bad=evidence.first_bad or (now if slow.e1 > 0 else None),
+        segments=_pooled(evidence.segments, mine, theirs),
+        first_bad=evidence.first_bad or (now if slow > 0 else None),
     )
 
 
@@ -294,24 +297,53 @@ def same_evidence(evidence: CategoriesEvidence, rules: CategoriesRules) -> float
     return min(p.best for p in _same(evidence.same, evidence.proof, _before_proof(evidence), evidence.marks, rules, phis))
 
 
-def rate_beyond(evidence: CategoriesEvidence, arm: str, tail: float) -> Counter | None:
-    """The requests of `arm` in the slowest `tail` of stable's history, and all of them; None before anything was compared."""
-    counts = evidence.counted.get(arm)
-    if not counts or not evidence.marks:
+def _pooled(segments: tuple[Both, ...], mine: Tallies, theirs: Tallies) -> tuple[Both, ...]:
+    """What was compared, pooled while the share of traffic stays within half of what it was."""
+    if not segments:
+        return (Both(mine, theirs),)
+    n1, n0, last = sum(mine), sum(theirs), segments[-1]
+    m1, m0 = sum(last.mine), sum(last.theirs)
+    before, now = m1 / (m1 + m0), n1 / (n1 + n0)
+    if len(segments) >= MOST_SEGMENTS or abs(now - before) <= 0.5 * before:
+        return (*segments[:-1], Both(added(last.mine, mine), added(last.theirs, theirs)))
+    return (*segments, Both(mine, theirs))
+
+
+def telling(evidence: CategoriesEvidence) -> int | None:
+    """The category from which on the candidate's requests have grown most against stable's, beyond chance; None before a comparison.
+
+    It is the worst category when none has grown. That is what a person is told of, with an interval that holds for each category by
+    itself; nothing is decided by it.
+    """
+    if not evidence.segments:
         return None
-    mark = evidence.marks[len(tilts.TAILS) + SLOW.index(tail)]
+    mine, theirs = (_sum([getattr(s, arm) for s in evidence.segments]) for arm in ("mine", "theirs"))
+    growth = {mark: _growth(_block(mine, theirs, mark)) for mark in range(len(mine) - 1, 0, -1)}
+    return max(growth, key=growth.__getitem__)
+
+
+def _growth(block: Block) -> float:
+    """How much more likely the bad requests are with a rate for each arm than with one for both, in nats; 0 when they are not more."""
+    p1, p0 = block.e1 / block.n1, block.e0 / block.n0
+    p = (block.e1 + block.e0) / (block.n1 + block.n0)
+    return block.n1 * _divergence(p1, p) + block.n0 * _divergence(p0, p) if p1 > p0 else 0.0
+
+
+def _divergence(p: float, q: float) -> float:
+    return (p * math.log(p / q) if p else 0.0) + ((1 - p) * math.log((1 - p) / (1 - q)) if p < 1 else 0.0)
+
+
+def beyond(evidence: CategoriesEvidence, mark: int) -> tuple[Block, ...]:
+    """What was compared, as requests in category `mark` or a worse one, one block for each share of traffic."""
+    return tuple(_block(s.mine, s.theirs, mark) for s in evidence.segments)
+
+
+def counted_beyond(evidence: CategoriesEvidence, arm: str, mark: int) -> Counter:
+    """The requests that `arm` served in category `mark` or a worse one, and all of them."""
+    counts = evidence.counted.get(arm, ())
     return Counter(sum(counts[mark:]), sum(counts))
 
 
-def history_beyond(evidence: CategoriesEvidence, tail: float) -> Counter:
-    """As `rate_beyond`, for what was known of stable before the exposure."""
-    mark = evidence.marks[len(tilts.TAILS) + SLOW.index(tail)]
+def history_beyond(evidence: CategoriesEvidence, mark: int) -> Counter:
+    """As `counted_beyond`, for what was known of stable before the exposure."""
     return Counter(sum(evidence.history[mark:]), sum(evidence.history))
-
-
-def bound(evidence: CategoriesEvidence, tail: float) -> float | None:
-    """The latency from which a request counts among the slowest `tail`; None for classes and before anything was compared."""
-    if not evidence.edges or not evidence.marks:
-        return None
-    mark = evidence.marks[len(tilts.TAILS) + SLOW.index(tail)]
-    return evidence.edges[min(mark, len(evidence.edges)) - 1] if mark else 0.0

@@ -153,6 +153,13 @@ class CountsEvidence(CheckEvidence, frozen=True, kw_only=True, tag="counts", tag
     segments: tuple[Block, ...] = ()
 
 
+class Both(Frozen, frozen=True, array_like=True):
+    """Requests of both arms over the same time, by category."""
+
+    mine: Tallies
+    theirs: Tallies
+
+
 class CategoriesEvidence(CheckEvidence, frozen=True, kw_only=True, tag="categories", tag_field="kind"):
     """Requests by ordered categories: the buckets of a latency histogram, or classes of status codes.
 
@@ -177,7 +184,7 @@ class CategoriesEvidence(CheckEvidence, frozen=True, kw_only=True, tag="categori
     same: tuple[Process, ...] = ()
     blocks: int = 0
     counted: dict[str, Tallies] = {}
-    segments: tuple[Block, ...] = ()
+    segments: tuple[Both, ...] = ()
 
 
 class Sampled(Frozen, frozen=True, array_like=True):

@@ -9,9 +9,9 @@ from deployguard.analysis import categories, enough
 from deployguard.analysis.cases import words
 from deployguard.analysis.cases.base import Case
 from deployguard.analysis.categories import CategoriesRules
-from deployguard.analysis.counters import ZERO
 from deployguard.analysis.dispersion import UNFIT
 from deployguard.model.evidence import CategoriesEvidence, Finding, VerdictWord
+from deployguard.model.reading import Counter
 from deployguard.model.target import CANDIDATE, STABLE
 from deployguard.model.units import format_share
 
@@ -50,20 +50,18 @@ class CategoriesCase(Case):
         return f"{self.name} has {served:.0f} of {enough.categories_needed(self.learnt, self.rules):.0f} candidate requests needed"
 
     def finding(self, verdict: VerdictWord, reason: str, *, interval: bool = False) -> Finding:
-        """How many requests of each arm are as slow as stable's slowest hundredth, and the evidence."""
-        tail = categories.SLOW[-1]
-        mine = categories.rate_beyond(self.learnt, CANDIDATE, tail) or ZERO
-        theirs = categories.rate_beyond(self.learnt, STABLE, tail) or ZERO
+        """How many requests of each arm are slower than where the candidate's have grown most, the ratio, and the evidence."""
+        mark = categories.telling(self.learnt)
+        mine, theirs = (categories.counted_beyond(self.learnt, arm, mark or 0) for arm in (CANDIDATE, STABLE))
         phi = categories.dispersions(self.learnt, self.rules)[0][-1]
-        ratio = words.compared_ratio(self.learnt.segments)
+        ratio = words.compared_ratio(words.compared(self.learnt))
         low, high = words.bounds(self.learnt, self.rules.alpha, phi) if interval else (None, None)
         return Finding(
             check=self.name,
             verdict=verdict,
             reason=reason,
-            text=f"{self.name}: {self._what(tail)}: candidate {words.share(mine)}, stable {words.share(theirs)}"
-            + words.ratio_words(ratio, low, high),
-            counts={CANDIDATE: mine, STABLE: theirs},
+            text=f"{self.name}: {self._shares(mark, mine, theirs)}{words.ratio_words(ratio, low, high)}",
+            counts={CANDIDATE: mine, STABLE: theirs} if mark is not None else {},
             ratio=ratio,
             low=low,
             high=high,
@@ -73,11 +71,12 @@ class CategoriesCase(Case):
             phi=phi,
         )
 
-    def _what(self, tail: float) -> str:
-        if not self.learnt.edges:
-            return "in the worst classes"
-        edge = categories.bound(self.learnt, tail)
-        return "no latency known yet" if edge is None else f"slower than {edge:g} s"
+    def _shares(self, mark: int | None, mine: Counter, theirs: Counter) -> str:
+        if mark is None:
+            return f"candidate {mine.total:.0f} requests, stable {theirs.total:.0f}, nothing compared yet"
+        edges, count = self.learnt.edges, len(self.learnt.segments[0].mine)
+        what = f"slower than {edges[mark - 1]:g} s" if edges else f"in class {mark + 1} of {count} or worse"
+        return f"{what}: candidate {words.share(mine)}, stable {words.share(theirs)}"
 
     def _against(self) -> str:
         rules = self.rules

@@ -76,10 +76,12 @@ class CountsCase(Case):
     def finding(self, verdict: VerdictWord, reason: str, *, interval: bool = False) -> Finding:
         """The counts, the ratio with its interval, and the stronger evidence of the comparison and the limit."""
         mine, theirs = self.learnt.counted.get(CANDIDATE, ZERO), self.learnt.counted.get(STABLE, ZERO)
-        ratio, phi = words.compared_ratio(self.learnt.segments), self.phi
+        ratio, phi = words.compared_ratio(words.compared(self.learnt)), self.phi
         low, high = words.bounds(self.learnt, self.rules.alpha, phi) if interval else (None, None)
         value, against = self._strongest()
         text = f"{self.name}: candidate {words.share(mine)}, stable {words.share(theirs)}{words.ratio_words(ratio, low, high)}"
+        if (strata := len(self.learnt.strata)) > 1:
+            text += f", compared within {strata} strata"
         return Finding(
             check=self.name,
             verdict=verdict,

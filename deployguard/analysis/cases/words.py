@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from deployguard.analysis.categories import SLOW, history_beyond
+from deployguard.analysis.categories import beyond, history_beyond, telling
 from deployguard.analysis.counters import ZERO, trusted
 from deployguard.analysis.interval import ratio_interval
 from deployguard.model.evidence import Block, CategoriesEvidence, CountsEvidence, Evidence, Stratum
@@ -33,6 +33,17 @@ def number(value: float | None) -> str:
     return "unbounded" if value is None else f"{value:.3g}"
 
 
+def compared(evidence: Evidence | None) -> Sequence[Block]:
+    """What was compared, one block for each share of traffic; for latency and classes, by the category that tells most.
+
+    Empty for a kind of check that has no ratio, and where strata are compared: what they make together is no comparison.
+    """
+    if isinstance(evidence, CategoriesEvidence):
+        mark = telling(evidence)
+        return beyond(evidence, mark) if mark is not None else ()
+    return evidence.segments if isinstance(evidence, CountsEvidence) and len(evidence.strata) < 2 else ()
+
+
 def compared_ratio(segments: Sequence[Block]) -> float | None:
     """The ratio of the rates over the requests that were compared; None without them, or while stable failed none of its own."""
     n1, e1, n0, e0 = (sum(getattr(s, field) for s in segments) for field in ("n1", "e1", "n0", "e0"))
@@ -42,19 +53,21 @@ def compared_ratio(segments: Sequence[Block]) -> float | None:
 def bounds(evidence: Evidence | None, alpha: float, phi: float) -> tuple[float | None, float | None]:
     """The interval of the ratio at the policy's confidence, None for an open upper end; clumps of phi count as one each.
 
-    Both are None for a kind of check that has no ratio, and before anything was compared.
+    Both are None where there is no ratio, and before anything was compared.
     """
-    if not isinstance(evidence, (CountsEvidence, CategoriesEvidence)) or not evidence.segments:
+    segments = compared(evidence)
+    if not segments:
         return None, None
-    low, high = ratio_interval(evidence.segments, _history(evidence), alpha, phi)
+    assert isinstance(evidence, (CountsEvidence, CategoriesEvidence))
+    low, high = ratio_interval(segments, _history(evidence), alpha, phi)
     return low, None if math.isinf(high) else high
 
 
 def _history(evidence: CountsEvidence | CategoriesEvidence) -> Counter:
     """What is known of stable from before the comparison, for the bets of the interval."""
     if isinstance(evidence, CategoriesEvidence):
-        beyond = history_beyond(evidence, SLOW[-1])
-        return Counter(0.5 + beyond.bad, 50.0 + beyond.total)
+        slow = history_beyond(evidence, telling(evidence) or 0)
+        return Counter(0.5 + slow.bad, 50.0 + slow.total)
     strata = evidence.strata.values() or (Stratum(),)
     known = Counter(sum(s.history.bad for s in strata), sum(s.history.total for s in strata))
     return trusted(known, evidence.counted.get(STABLE, ZERO))
