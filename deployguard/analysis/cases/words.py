@@ -74,8 +74,8 @@ def _history(evidence: CountsEvidence | CategoriesEvidence) -> Counter:
 
 
 def ratio_words(ratio: float | None, low: float | None, high: float | None) -> str:
-    """`, ratio 2.1 [1.5 to 3]`; empty when there is neither."""
-    if ratio is None and low is None:
+    """`, ratio 2.1 [1.5 to 3]`; empty when nothing is known of it."""
+    if ratio is None and not low and high is None:
         return ""
     text = f", ratio {number(ratio)}"
     return text if low is None else f"{text} [{number(low)} to {number(high)}]"
