@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from deployguard.analysis import bets, counts
 from deployguard.analysis.counts import CountsRules
@@ -62,36 +63,65 @@ class Poll:
     crew: tuple[str, ...] = ("a",)
 
 
-def expected(
-    polls: Sequence[Poll],
-    rules: CountsRules = BARE,
-    value: Callable[[CountsEvidence, CountsRules], float] = counts.worse_evidence,
-    copies: int = 1,
-) -> dict[float, float]:
-    """The expected evidence after all polls (at infinity), and at its first crossing of each threshold or else after all polls.
+State = TypeVar("State")
 
-    Every outcome of every poll goes through the fold of counts. `copies`: each outcome happens so many times at once.
+
+def at_stopping_times(
+    state: State, steps: Sequence[Callable[[State], Iterable[tuple[float, State]]]], value: Callable[[State], float]
+) -> dict[float, float]:
+    """The expected value after all steps (at infinity), and at its first crossing of each threshold or else after all steps.
+
+    A step gives every outcome: its probability and what it leads to.
     """
     sums = dict.fromkeys((*THRESHOLDS, math.inf), 0.0)
 
-    def go(n: int, evidence: CountsEvidence, read: tuple[Counter, Counter], chance: float, crossed: dict[float, float]) -> None:
-        if n == len(polls):
-            last = math.exp(value(evidence, rules))
+    def go(n: int, state: State, chance: float, crossed: dict[float, float]) -> None:
+        found = value(state)
+        crossed = {t: crossed.get(t, found) for t in THRESHOLDS if t in crossed or found >= t}
+        if n == len(steps):
             for threshold in sums:
-                sums[threshold] += chance * crossed.get(threshold, last)
+                sums[threshold] += chance * crossed.get(threshold, found)
             return
-        poll, (mine, theirs) = polls[n], read
-        for e1, e0 in itertools.product(range(poll.n1 + 1), range(poll.n0 + 1)):
-            now1 = Counter(mine.bad + copies * e1, mine.total + copies * poll.n1)
-            now0 = Counter(theirs.bad + copies * e0, theirs.total + copies * poll.n0)
-            after = folded(evidence, sum(p.seconds for p in polls[: n + 1]), now1, now0, rules, poll.crew)
-            found = math.exp(value(after, rules))
-            first = {t: crossed.get(t, found) for t in THRESHOLDS if t in crossed or found >= t}
-            go(n + 1, after, (now1, now0), chance * binomial(poll.n1, e1, poll.p1) * binomial(poll.n0, e0, poll.p0), first)
+        for more, after in steps[n](state):
+            go(n + 1, after, chance * more, crossed)
+
+    go(0, state, 1.0, {})
+    return sums
+
+
+Read = tuple[CountsEvidence, float, Counter, Counter]
+"""Evidence, the instant it speaks of, and what the candidate's and stable's counters stood at."""
+
+
+def expected(
+    polls: Sequence[Poll],
+    rules: CountsRules = BARE,
+    value: Callable[[CountsEvidence, CountsRules], float] | None = None,
+    copies: int = 1,
+) -> dict[float, float]:
+    """The expected evidence of `polls` through the fold of counts, as `at_stopping_times` has it.
+
+    `copies`: each outcome happens so many times at once.
+    """
+    log_evidence = value or counts.worse_evidence
+
+    def step(poll: Poll) -> Callable[[Read], Iterator[tuple[float, Read]]]:
+        def outcomes(read: Read) -> Iterator[tuple[float, Read]]:
+            evidence, before, mine, theirs = read
+            for e1, e0 in itertools.product(range(poll.n1 + 1), range(poll.n0 + 1)):
+                now1 = Counter(mine.bad + copies * e1, mine.total + copies * poll.n1)
+                now0 = Counter(theirs.bad + copies * e0, theirs.total + copies * poll.n0)
+                after = folded(evidence, before + poll.seconds, now1, now0, rules, poll.crew)
+                chance = binomial(poll.n1, e1, poll.p1) * binomial(poll.n0, e0, poll.p0)
+                yield chance, (after, before + poll.seconds, now1, now0)
+
+        return outcomes
 
     nothing = Counter(0.0, 0.0)
-    go(0, folded(CountsEvidence(), 0.0, nothing, nothing, rules, polls[0].crew), (nothing, nothing), 1.0, {})
-    return sums
+    start = folded(CountsEvidence(), 0.0, nothing, nothing, rules, polls[0].crew)
+    return at_stopping_times(
+        (start, 0.0, nothing, nothing), [step(poll) for poll in polls], lambda read: math.exp(log_evidence(read[0], rules))
+    )
 
 
 def folded(
