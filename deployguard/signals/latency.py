@@ -104,7 +104,9 @@ class _Histogram:
     def _common(self, found: Mapping[Labels, dict[float, int]], counts: Mapping[Labels, int]) -> _Buckets | Failure:
         if not any(bound < math.inf for bounds in found.values() for bound in bounds):
             return self._unbounded
-        common = {*next(iter(found.values()))}.intersection(*found.values()) - {math.inf}
+        common = {
+            bound for bound in set.intersection(*map(set, found.values())) if 0 < bound < math.inf
+        }  # no request takes less than no time
         if not common:
             return Failure("edges", f"the series of `{self._said}` have no bucket bound in common")
         rows = []

@@ -228,13 +228,14 @@ def test_an_instance_without_a_number_is_unread(servers: Servers, pool: ScrapePo
             (8, 3),
         ),
         ('h_bucket{le="1"} 0\nh_bucket{le="+Inf"} 0\n', (1.0,), (0, 0)),
+        ('h_bucket{le="-1"} 1\nh_bucket{le="0"} 2\nh_bucket{le="1"} 4\nh_bucket{le="+Inf"} 5\n', (1.0,), (4, 1)),
         ('h_bucket{le="1"} 2 # {t="x"} 0.5\nh_bucket{le="+Inf"} 3\n', (1.0,), (2, 1)),
     ],
 )
 def test_ways_to_write_a_histogram(
     servers: Servers, pool: ScrapePool, page: str, edges: tuple[float, ...], counts: tuple[int, ...]
 ) -> None:
-    """Order, notation, a missing +Inf beside a count, and series with different bounds, which are summed on those they share."""
+    """Order, notation, a missing +Inf beside a count, bounds that no time has, and series that differ, summed on the bounds they share."""
     assert buckets(pool, "h", servers.add(page.encode())) == Buckets(NOW, edges, {"u1": counts}, {"u1": NOW})
 
 
