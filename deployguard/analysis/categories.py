@@ -91,7 +91,7 @@ def fold(
     aligned = len(binned) == len(arms)
     at = {arm: readings[arm].at for arm in binned}
     through = min(at.values())
-    seconds = elapsed(evidence, through, rules.interval)
+    seconds = elapsed(evidence, max(at.values()), rules.interval)
     parts = {
         arm: tallied(evidence.last, arm, values, readings[arm].born, began, readings[arm].at - rules.warmup)
         for arm, values in binned.items()

@@ -84,7 +84,7 @@ def fold(
     at = {arm: r.at if isinstance(r, Counters) else r.end for arm, r in readings.items()}
     aligned = len(moved) == len(arms)
     through = min(at.values())
-    seconds = elapsed(evidence, through, rules.interval)
+    seconds = elapsed(evidence, max(at.values()), rules.interval)
     strata = evidence.strata
     if STABLE in readings and STABLE not in evidence.read_at:
         strata = _known(strata, readings[STABLE])

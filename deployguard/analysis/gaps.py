@@ -32,5 +32,6 @@ def heard(
 
 
 def elapsed(evidence: CheckEvidence, now: dt.datetime, interval: float) -> float:
-    """Seconds since both arms were last counted; one poll interval at the first time, and never less than nothing."""
-    return max((now - evidence.through).total_seconds(), 0.0) if evidence.through else interval
+    """Seconds since an arm was last counted; one poll interval at the first time, and never less than nothing."""
+    last = max(evidence.read_at.values(), default=None)
+    return interval if last is None else max((now - last).total_seconds(), 0.0)
