@@ -204,12 +204,8 @@ def _counted(
     worse, same, proven, segments = evidence.worse, evidence.same, evidence.proven + seconds, evidence.segments
     if ripe and rules.compare:
         worse = _worse(evidence, ripe, rules, waited)
-        if proven >= PATIENCE:
-            same, strata, proven = (
-                _same(same, strata, rules, in_use(evidence.learnt, evidence.spread, rules.dispersion)[0]),
-                _all(strata),
-                0.0,
-            )
+    if rules.compare and aligned and proven >= PATIENCE:
+        same, strata, proven = _same(same, strata, rules, _noise(evidence, rules)[0]), _all(strata), 0.0
     for block, _ in ripe:
         segments = pooled(segments, block)
     return msgspec.structs.replace(

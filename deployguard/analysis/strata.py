@@ -44,7 +44,8 @@ def piled(
     n1, e1, n0, e0 = stratum.pile.n1, stratum.pile.e1, stratum.pile.n0, stratum.pile.e0
     n1, e1, n0, e0 = n1 + mine.total, e1 + mine.bad, n0 + theirs.total, e0 + theirs.bad
     long = stratum.piled + seconds
-    after = Stratum(stratum.history, stratum.seen, Block(n1, e1, n0, e0), long, stratum.proof)
+    proof = merged(stratum.proof, Block(mine.total, mine.bad, theirs.total, theirs.bad))
+    after = Stratum(stratum.history, stratum.seen, Block(n1, e1, n0, e0), long, proof)
     if aligned and ((n1 >= 1 and n0 >= 1 and (e1 or e0 or long >= PATIENCE)) or long >= LONGEST_PILE):
         after, more = closed(after)
         return after, ripe + more
@@ -62,16 +63,21 @@ def closed(stratum: Stratum) -> tuple[Stratum, tuple[Ripe, ...]]:
     if pile.n1 < 1 or pile.n0 < 1:
         return Stratum(stratum.history, seen, _EMPTY, 0.0, stratum.proof), ()
     past = plus(trusted(stratum.history, stratum.seen), stratum.seen)
-    after = Stratum(stratum.history, seen, _EMPTY, 0.0, merged(stratum.proof, pile))
+    after = Stratum(stratum.history, seen, _EMPTY, 0.0, stratum.proof)
     return after, (Ripe(pile, settled(past.bad, past.total)),)
 
 
 def proving(stratum: Stratum) -> Ripe | None:
-    """What waits to be played against the promote rule's null, and stable's rate as known before it; None when it is not enough."""
+    """What waits to be played against the promote rule's null, and stable's rate as known before it; None when it is not enough.
+
+    Everything since it was last played, which is due by the clock alone: here good requests are what speaks, and a block that ended with
+    a bad one would be judged by the wrong share of traffic.
+    """
     block = stratum.proof
     if block.n1 < 1 or block.n0 < 1:
         return None
-    seen = Counter(max(stratum.seen.bad - block.e0, 0.0), max(stratum.seen.total - block.n0, 0.0))
+    seen, pile = stratum.seen, stratum.pile
+    seen = Counter(max(seen.bad + pile.e0 - block.e0, 0.0), max(seen.total + pile.n0 - block.n0, 0.0))
     past = plus(trusted(stratum.history, seen), seen)
     return Ripe(block, settled(past.bad, past.total))
 
