@@ -13,7 +13,9 @@ ROUTES = ("/", "/catalogue", "/login", "/account", "/checkout", "/search", "/car
 CODES = (("200", 0.9), ("302", 0.05), ("404", 0.04), ("500", 0.006), ("503", 0.004))
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 FAMILIES = ("http", "db", "cache", "payment", "search")
-"""One counter family for each check, `*_requests_total`."""
+"""One counter family for each check on counts, `*_requests_total`, and one histogram, `*_request_duration_seconds`."""
+POOLS = 318
+"""Gauges that nobody asks for, so that a page has 1,500 lines."""
 RATE = 20.0
 
 
@@ -26,12 +28,15 @@ def page(served: float) -> bytes:
         for route in ROUTES:
             for code, share in CODES:
                 lines.append(f'{name}{{code="{code}",method="GET",route="{route}"}} {served * share:.1f}')
-    name = "http_request_duration_seconds"
-    lines += [f"# HELP {name} Time to answer.", f"# TYPE {name} histogram"]
-    for route in ROUTES:
-        for n, bucket in enumerate((*map(str, BUCKETS), "+Inf"), 1):
-            lines.append(f'{name}_bucket{{le="{bucket}",route="{route}"}} {served * n / (len(BUCKETS) + 1):.1f}')
-        lines += [f'{name}_sum{{route="{route}"}} {served * 0.08:.6f}', f'{name}_count{{route="{route}"}} {served:.1f}']
+    for family in FAMILIES:
+        name = f"{family}_request_duration_seconds"
+        lines += [f"# HELP {name} Time to answer.", f"# TYPE {name} histogram"]
+        for route in ROUTES:
+            for n, bucket in enumerate((*map(str, BUCKETS), "+Inf"), 1):
+                lines.append(f'{name}_bucket{{le="{bucket}",route="{route}"}} {served * n / (len(BUCKETS) + 1):.1f}')
+            lines += [f'{name}_sum{{route="{route}"}} {served * 0.08:.6f}', f'{name}_count{{route="{route}"}} {served:.1f}']
+    lines += ["# HELP pool_connections Connections to a host.", "# TYPE pool_connections gauge"]
+    lines += [f'pool_connections{{host="10.0.{n // 100}.{n % 100}:5432"}} {n % 7}' for n in range(POOLS)]
     for n in range(20):
         lines += [f"# HELP process_gauge_{n} Something about the process.", f"# TYPE process_gauge_{n} gauge", f"process_gauge_{n} {n}e+06"]
     return ("\n".join(lines) + "\n").encode()

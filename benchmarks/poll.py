@@ -1,4 +1,4 @@
-"""What a whole poll costs: `Driver.tick` against real HTTP servers, 20 instances and 5 scrape checks, the state on the disk.
+"""What a whole poll costs: `Driver.tick` against real HTTP servers, 20 instances, 5 checks on counts or 9 of every kind, the state on disk.
 
 Beside it the plain way: one page after the other by httpx, each parsed whole by the parser of prometheus_client.
 """
@@ -50,6 +50,8 @@ ORDER = (
     "  step",
     "  save and sync (every 10 s)",
     "poll, processor time",
+    "poll, every kind of check",
+    "poll, every kind, processor time",
     "plain poll (httpx, prometheus_client)",
     "plain poll, processor time",
 )
@@ -101,20 +103,37 @@ class Nobody:
         return 1_000_000
 
 
-def policy() -> Policy:
-    """Five scrape checks, each with a counter family of its own."""
-    checks = [
+def counts() -> list[dict[str, Any]]:
+    """Five checks on counts, each with a counter family of its own."""
+    return [
         {"name": name, "source": "scrape", "bad": f'{name}_requests_total{{code=~"5.."}}', "total": f"{name}_requests_total"}
         for name in FAMILIES
     ]
+
+
+def others() -> list[dict[str, Any]]:
+    """A check of each other kind; the histograms have 15 buckets for each of ten routes."""
+    histogram = "http_request_duration_seconds"
+    classes = [f'http_requests_total{{code=~"{code}"}}' for code in ("2..|3..", "4..", "5..")]
+    found: list[dict[str, Any]] = [
+        {"name": "latency", "histogram": histogram},
+        {"name": "slow", "histogram": histogram, "within": "250ms"},
+        {"name": "classes", "classes": classes},
+        {"name": "memory", "gauge": "process_gauge_7"},
+    ]
+    return [{**one, "source": "scrape"} for one in found]
+
+
+def policy(checks: list[dict[str, Any]]) -> Policy:
+    """A policy with these checks and a stage that does not end."""
     stages = [{"instances": 1, "soak": "1h"}, {"exposure": "100%", "soak": "1h"}]
     return Policy.model_validate({"stages": stages, "checks": checks, "interval": "1s"})
 
 
 @contextmanager
-def driving(addresses: list[str], state: Path) -> Iterator[Driver]:
+def driving(addresses: list[str], state: Path, checks: list[dict[str, Any]]) -> Iterator[Driver]:
     """A driver in the first stage of a rollout: one instance of twenty on the candidate."""
-    clock, rules, pool = SystemClock(), policy(), ScrapePool()
+    clock, rules, pool = SystemClock(), policy(checks), ScrapePool()
     target = SimulatedTarget(clock, INSTANCES, OLD, {NEW.digest: Behaviour(ready_after=0.1)})
     store = FileStore(state, "web")
     readings = FileReadings(store.directory)
@@ -207,13 +226,18 @@ def measure(*, quick: bool) -> Result:
     runs = QUICK if quick else RUNS
     with serving() as addresses, tempfile.TemporaryDirectory() as folder:
         size = len(httpx.get(f"http://{addresses[0]}/metrics").content)
-        with driving(addresses, Path(folder)) as driver:
+        with driving(addresses, Path(folder) / "counts", counts()) as driver:
             times = polls(driver, runs)
+        with driving(addresses, Path(folder) / "kinds", [*counts(), *others()]) as driver:
+            every = polls(driver, runs)
+        times["poll, every kind of check"] = every["poll"]
+        times["poll, every kind, processor time"] = every["poll, processor time"]
         times |= plain(addresses, max(runs // 10, 3))
     rows: list[Row] = [row(name, "ms", times[name]) for name in ORDER]
     return Result(
         subject="poll",
-        compared=f"one poll of {INSTANCES} instances on {HELPERS} HTTP servers (pages of {size / 1024:.0f} KB) with {len(FAMILIES)} scrape "
-        "checks, whole and in parts, beside fetching and parsing the pages one by one (which decides and saves nothing)",
+        compared=f"one poll of {INSTANCES} instances on {HELPERS} HTTP servers (pages of {size / 1024:.0f} KB) with {len(FAMILIES)} checks "
+        f"on counts, whole and in parts, and with {len(others())} of other kinds as well, beside fetching and parsing the pages one by one "
+        "(which decides and saves nothing)",
         rows=tuple(rows),
     )
