@@ -12,7 +12,7 @@ from tests.e2e.world import UNTIL_JUDGED, World, instant
 pytestmark = pytest.mark.e2e
 HISTOGRAM = "http_request_duration_seconds"
 TOLERANCE = {"ratio": 1.25, "margin": "2%", "floor": "5%"}
-LATENCY = {"name": "latency", "source": "scrape", "histogram": HISTOGRAM, "worse_than_stable": TOLERANCE}
+LATENCY = {"name": "latency", "source": "scrape", "histogram": HISTOGRAM, "worse_than_stable": TOLERANCE, "claims": 10}
 SLOW = {**LATENCY, "name": "slow", "within": "75ms", "claims": 4}
 STABLE_MS = 30
 """What a request takes on stable: less than a tenth of a second, and much more than the machine's own noise."""
@@ -45,7 +45,7 @@ def test_a_release_that_is_as_fast_is_promoted(world: World) -> None:
     checks = [
         LATENCY,
         SLOW,
-        {"name": "classes", "source": "scrape", "classes": classes},
+        {"name": "classes", "source": "scrape", "classes": classes, "claims": 10},
         {"name": "memory", "source": "scrape", "gauge": "process_resident_memory_bytes", "bound": 1e9, "required": False},
         {
             "name": "routes",
