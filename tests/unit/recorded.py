@@ -117,12 +117,12 @@ class Yard:
         self.driver = driver_in(world)
         return self.driver
 
-    def begin(self, name: str, share: float, *, crashes: bool = False) -> Version:
+    def begin(self, name: str, share: float, *, crashes: bool = False, ready_after: float = 1.0) -> Version:
         """A rollout of a new version that fails `share` of its requests, or whose instances exit, is saved in Waiting."""
         version = Version("sha256:" + f"{name:z>64}".encode().hex()[-64:])
         self.shares[version.digest] = share
-        if crashes:
-            self.behaviours[version.digest] = Behaviour(ready_after=None, exits_after=0.5)
+        slow = Behaviour(ready_after=ready_after)
+        self.behaviours[version.digest] = Behaviour(ready_after=None, exits_after=0.5) if crashes else slow
         old, revision = self.store.load()
         view, now, me = self.target.observe(), self.clock.at, self.driver.world.me
         wish = begin.Wish(name, self.store.guard, "fleet", version, plain(self.policy))

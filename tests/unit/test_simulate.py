@@ -138,16 +138,29 @@ def test_a_check_that_was_not_recorded_is_not_passed_in_silence(tmp_path: Path) 
 
 
 def test_a_draft_lives_through_the_same_crashes(tmp_path: Path) -> None:
-    """After a guard that was killed the next one goes on from what was saved; the policy itself still comes out as it was."""
+    """After a guard that was killed the next one goes on from what was saved; the policy itself comes out with the very same numbers."""
     yard = Yard(tmp_path)
-    yard.begin("r-1", 0.03)
-    for _ in range(17):
+    yard.begin("r-1", 0.04)
+    for _ in range(6):
         yard.tick()
     yard.clock.at += dt.timedelta(seconds=2)
     yard.new_driver()
     yard.run()
     (one,) = simulated(yard, POLICY)
-    assert (one["draft"]["how"], one["draft"]["at"]) == (one["really"]["how"], one["really"]["at"])
+    assert one["result"] == "caught"
+    assert (one["draft"]["at"], one["draft"]["text"], one["draft"]["checks"]) == tuple(
+        one["really"][key] for key in ("at", "text", "checks")
+    )
+
+
+def test_instances_on_their_way_do_not_disturb_a_draft_that_still_soaks(tmp_path: Path) -> None:
+    """While the recorded rollout brings up its next stage, a draft that watches the one before goes on watching it."""
+    yard = Yard(tmp_path)
+    yard.begin("r-1", 0.003, ready_after=4.0)
+    yard.run()
+    stages = [{**POLICY["stages"][0], "soak": "22s"}, *POLICY["stages"][1:]]
+    (one,) = simulated(yard, {**POLICY, "stages": stages})
+    assert one["draft"]["passed"]["1"] - one["really"]["passed"]["1"] == 2
 
 
 def test_what_a_person_took_back_is_bad_and_missed(tmp_path: Path) -> None:
