@@ -57,3 +57,22 @@ def test_what_a_crash_lost_is_lost_in_the_replay_too(bad: float) -> None:
         assert found.identical, (point, found.difference)
         assert (found.lost, len(found.carried) <= 1) == ([], True)
     assert carried > 0, "no crash fell between a save and its record, so the case was not tried"
+
+
+def test_drivers_that_take_over_from_one_another_are_told_apart() -> None:
+    """Two living drivers lie in one recording; each goes on from the document that it loaded, not from what it knew before."""
+    sim, kept = Sim(bad=0.0), Kept()
+    sim.readings = kept
+    sim.begin()
+    one, other = sim.driver(), sim.driver()
+    for turn in range(9):
+        mine = (one, other)[turn % 2]
+        sim.alive = {mine.world.me}
+        for _ in range(4):
+            sim.tick(mine)
+    sim.run(mine)
+    found = again(sim, kept)
+
+    assert found.identical, found.difference
+    assert (found.lost, found.carried) == ([], ())
+    assert sum(e.event == "claim" for e in found.entries) >= 8
