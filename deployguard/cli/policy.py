@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deployguard.cli.options import output_format, write_data
+from deployguard.cli.options import write_data
+from deployguard.cli.scenarios import is_scenario, play_all
 from deployguard.cli.simulate import simulate
 from deployguard.errors import FileError, UserError
 
 if TYPE_CHECKING:
     from deployguard.files.bundle import Bundle
-    from deployguard.files.scenario_file import LoadedScenario
-    from deployguard.files.yaml_lines import Document
-    from deployguard.wiring.scenario import Played
 
 app = typer.Typer(
     help="Check policies and guards, try them on scenarios and on recorded rollouts, show what applies.",
@@ -23,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     no_args_is_help=True,
 )
+app.command("test")(play_all)
 app.command()(simulate)
 Files = Annotated[list[str], typer.Argument(metavar="FILE...", help="Files to read; `-` is standard input.", show_default=False)]
 
@@ -63,7 +62,7 @@ def _read(path: str, bundle: Bundle) -> str:
     from deployguard.files.yaml_lines import read_yaml
 
     documents = read_yaml(path)
-    if any(_is_scenario(document) for document in documents):
+    if any(is_scenario(document) for document in documents):
         if path == "-":
             raise FileError(path, [Fault(0, "", "scenarios on standard input", "write them to a file and name it")])
         several = load_scenarios(path)
@@ -74,11 +73,6 @@ def _read(path: str, bundle: Bundle) -> str:
     if faults:
         raise FileError(path, sorted(faults, key=lambda fault: fault.line))
     return ", ".join(f"{document.data['kind']} {document.data['metadata']['name']}" for document in documents)
-
-
-def _is_scenario(document: Document) -> bool:
-    data = document.data
-    return isinstance(data, dict) and (data.get("kind") == "PolicyTest" or ("kind" not in data and bool({"why", "tests"} & data.keys())))
 
 
 def _unresolved(bundle: Bundle, skip: set[str]) -> list[FileError]:
@@ -94,88 +88,6 @@ def _unresolved(bundle: Bundle, skip: set[str]) -> list[FileError]:
         except FileError as error:
             wrong.append(error)
     return wrong
-
-
-@app.command("test")
-def play_all(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files with scenarios.", show_default=False)],
-    output: Annotated[str, typer.Option("--output", "-o", help="text, json or junit.")] = "text",
-) -> None:
-    """Play scenarios and compare with what they expect.
-
-    A scenario is a policy, what its signals read poll by poll, what happens, and the transcript that must come of it. It is played
-    on a simulated clock by the real engine, and nothing outside is touched. The exit code is 1 when a scenario fails.
-
-    Example: deployguard policy test policies/*.test.yaml
-    """
-    from deployguard import clock
-    from deployguard.files.scenario_file import load_scenarios
-    from deployguard.wiring.scenario import play
-
-    output_format(output, "text", "json", "junit")
-    loaded = [one for path in dict.fromkeys(files) for one in load_scenarios(path)]
-    rows: list[tuple[LoadedScenario, Played, float]] = []
-    for one in loaded:
-        began = clock.monotonic()
-        rows.append((one, play(one), clock.monotonic() - began))
-        if output == "text":
-            _tell(one, rows[-1][1])
-    failed = sum(not played.ok for _, played, _ in rows)
-    if output == "text":
-        typer.echo(f"{len(rows) - failed} passed, {failed} failed")
-    elif output == "json":
-        write_data({"passed": len(rows) - failed, "failed": failed, "scenarios": [_row(*row) for row in rows]}, "json")
-    else:
-        typer.echo(_junit(rows, failed), nl=False)
-    if failed:
-        raise typer.Exit(1)
-
-
-def _tell(loaded: LoadedScenario, played: Played) -> None:
-    typer.echo(f"{'ok    ' if played.ok else 'FAILED'} {loaded.path}:{loaded.line}: {loaded.scenario.why}")
-    if not played.ok:
-        typer.echo("\n".join(f"    {line}".rstrip() for line in played.explained().splitlines()) + "\n")
-
-
-def _row(loaded: LoadedScenario, played: Played, seconds: float) -> dict[str, Any]:
-    return {
-        "file": loaded.path,
-        "line": loaded.line,
-        "why": loaded.scenario.why,
-        "policy": loaded.policy_name,
-        "ok": played.ok,
-        "outcome": played.outcome,
-        "exit_code": played.exit_code,
-        "problems": [{"file": p.path, "line": p.line, "text": p.text} for p in played.problems],
-        "transcript": played.transcript,
-        "diff": played.diff,
-        "findings": played.findings.splitlines(),
-        "seconds": round(seconds, 3),
-    }
-
-
-def _junit(rows: list[tuple[LoadedScenario, Played, float]], failed: int) -> str:
-    """One suite, one case for each scenario."""
-    from xml.sax.saxutils import escape, quoteattr
-
-    lines = ['<?xml version="1.0" encoding="UTF-8"?>', "<testsuites>"]
-    total = sum(seconds for _, _, seconds in rows)
-    lines.append(f'  <testsuite name="deployguard policy test" tests="{len(rows)}" failures="{failed}" errors="0" time="{total:.3f}">')
-    for loaded, played, seconds in rows:
-        place = f"file={quoteattr(loaded.path)} line={quoteattr(str(loaded.line))}"
-        name = quoteattr(_printable(loaded.scenario.why))
-        head = f'    <testcase classname={quoteattr(loaded.path)} name={name} {place} time="{seconds:.3f}"'
-        if played.ok:
-            lines.append(head + "/>")
-            continue
-        first = quoteattr(_printable(str(played.problems[0])))
-        lines.append(f"{head}><failure message={first}>{escape(_printable(played.explained()))}</failure></testcase>")
-    return "\n".join([*lines, "  </testsuite>", "</testsuites>"]) + "\n"
-
-
-def _printable(text: str) -> str:
-    """The text without characters that XML cannot carry."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
 
 
 @app.command()

@@ -37,6 +37,9 @@ _WORDS = (*_REQUESTS, "crash", "crash_stable", "reset", "reset_stable", "never_r
 def _line(value: Any) -> Any:
     if isinstance(value, str):
         split_line(value)
+    if isinstance(value, dict) and len(value) == 1:
+        key = next(iter(value))
+        raise ValueError(f"the `: ` after `{key}` makes a map of this line; put the line in quotes")
     return value
 
 

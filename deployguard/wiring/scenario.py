@@ -55,12 +55,9 @@ class Played:
         return not self.problems
 
     def explained(self) -> str:
-        """The problems with file and line, the transcript beside what was expected, and the numbers; empty when all is well."""
-        if self.ok:
-            return ""
-        lines = [str(problem) for problem in self.problems]
-        lines += ["", *self.diff] if self.diff else ["", *("  " + line for line in self.transcript)]
-        return "\n".join([*lines, "", *self.findings.splitlines()])
+        """The problems with file and line, the transcript beside what was expected, and the numbers."""
+        lines = [*(str(problem) for problem in self.problems), ""] if self.problems else []
+        return "\n".join([*lines, *(self.diff or self.transcript), "", *self.findings.splitlines()])
 
 
 def play(loaded: LoadedScenario, readings: Readings | None = None) -> Played:

@@ -86,7 +86,11 @@ def numbers(findings: Iterable[Finding]) -> list[str]:
     for finding in findings:
         text = finding.text
         if finding.value is not None and finding.needed is not None:
-            text += f"; evidence {finding.value:.3g} of {finding.needed:.3g} against {finding.limit}"
+            text += f"; evidence {_figure(finding.value)} of {_figure(finding.needed)} against {finding.limit}"
         verdict = finding.verdict + (f" ({finding.reason.replace('_', ' ')})" if finding.reason else "")
         found.append(f"{text}: {verdict}")
     return found
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if 1000 <= value < 1e6 else f"{value:.3g}"

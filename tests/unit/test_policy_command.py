@@ -132,6 +132,48 @@ def test_a_wrong_scenario_file_is_a_mistake_of_the_user(tmp_path: Path) -> None:
     assert "line 11: `outcome`" in done.stderr
 
 
+def test_every_fault_of_every_scenario_file_is_shown(tmp_path: Path) -> None:
+    """Not those of the first file alone."""
+    one = write(tmp_path, "a.test.yaml", SCENARIO.replace("outcome: rolled_back", "outcome: gone"))
+    two = write(tmp_path, "b.test.yaml", SCENARIO.replace("4s rolling_back errors", "{4s rolling_back errors: 20}"))
+    done = run("policy", "test", one, two)
+    assert done.returncode == 2
+    assert f"error: {one}: line 11: `outcome`" in done.stderr
+    assert f"{two}: line 10: `expect[1]`: the `: ` after `4s rolling_back errors` makes a map of this line" in done.stderr
+
+
+def test_a_folder_stands_for_its_scenarios_and_some_can_be_chosen(tmp_path: Path) -> None:
+    """Other files of the folder are passed over; `--filter` looks at the sentence and the name of the file, whatever the case."""
+    path = write(tmp_path, "a.test.yaml", SCENARIO)
+    write(tmp_path, "b.test.yaml", SCENARIO.replace("One request in five", "Every fifth request"))
+    write(tmp_path, "policy.yaml", POLICY)
+    assert run("policy", "test", tmp_path).stdout.endswith("2 passed, 0 failed\n")
+    for text in ("one REQUEST", "A.test"):
+        lines = [f"ok     {path}:1: One request in five fails", "1 passed, 0 failed"]
+        assert run("policy", "test", tmp_path, path, "--filter", text).stdout.splitlines() == lines
+    done = run("policy", "test", tmp_path, "-k", "two requests")
+    assert (done.returncode, "none of 2 scenarios has `two requests`" in done.stderr) == (2, True)
+    (tmp_path / "empty").mkdir()
+    assert run("policy", "test", tmp_path / "empty").returncode == 2
+
+
+def test_a_scenario_that_passes_is_shown_when_asked_for(tmp_path: Path) -> None:
+    """Its whole transcript and the numbers of the verdict: what a new scenario is written from."""
+    text = run("policy", "test", write(tmp_path, "a.test.yaml", SCENARIO), "--verbose").stdout
+    assert "    0s advancing stage 1/3: 1 of 20 instances\n" in text
+    assert "    4s rolling_back errors: candidate 20% (5 of 25)" in text
+    assert "evidence" in text
+
+
+def test_those_of_many_that_failed_are_listed_at_the_end(tmp_path: Path) -> None:
+    """So that nobody scrolls for them."""
+    body = "\n".join("    " + line for line in SCENARIO.splitlines())
+    text = "kind: PolicyTest\ntests:\n" + ("  -" + body[3:] + "\n") * 10
+    path = write(tmp_path, "many.test.yaml", text + "  -" + body[3:].replace("4s rolling", "9s rolling"))
+    done = run("policy", "test", path)
+    assert done.stdout.endswith(f"failed:\n  {path}:{3 + 110}: One request in five fails\n\n10 passed, 1 failed\n")
+
+
 def test_results_as_json_and_junit(tmp_path: Path) -> None:
     """The same results for programs."""
     good = write(tmp_path, "a.test.yaml", SCENARIO)

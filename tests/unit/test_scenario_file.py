@@ -155,6 +155,7 @@ WRONG = {
         "exactly one",
     ),
     "line": ("expect: [rolling_back]", "expect[0]", "is not a line of a transcript", "`7s rolling_back`"),
+    "no quotes": ("expect: [{7s rolling_back latency: slower}]", "expect[0]", "makes a map of this line", "in quotes"),
     "order": ("expect: [7s a, 5s b]", "expect[1]", "earlier than the one before it (7s)", "in order"),
 }
 
