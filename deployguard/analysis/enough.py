@@ -7,65 +7,73 @@ passes when its candidate has served what the planner says it takes to see the c
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
-from deployguard.analysis import categories, counts, gauges
+from deployguard.analysis import categories, counts, gauges, sights
 from deployguard.analysis.categories import CategoriesRules
 from deployguard.analysis.counters import ZERO
 from deployguard.analysis.counts import CountsRules
 from deployguard.analysis.dispersion import in_use
+from deployguard.analysis.eprocess import ONSET_SECONDS
 from deployguard.analysis.gauges import GaugeRules
-from deployguard.analysis.planner import requests_needed
-from deployguard.model.evidence import CategoriesEvidence, CountsEvidence, GaugeEvidence
-from deployguard.model.reading import Counter
+from deployguard.analysis.planner import POWER, Pace
+from deployguard.analysis.sights import PROVEN
+from deployguard.model.evidence import CategoriesEvidence, CountsEvidence, GaugeEvidence, Process
 from deployguard.model.target import CANDIDATE, STABLE
-
-ALPHA_PROMOTE = 0.05
-PROVEN = math.log(1 / ALPHA_PROMOTE)
 
 
 def counts_needed(evidence: CountsEvidence, rules: CountsRules) -> float:
     """Candidate requests after which a regression of the size that the check claims is seen with 90 % power."""
     mine, theirs = evidence.counted.get(CANDIDATE, ZERO), evidence.counted.get(STABLE, ZERO)
     rate = theirs.bad / theirs.total if theirs.total else 0.0
-    return needed_at(rules, _share(mine, theirs), rate, in_use(evidence.learnt, evidence.spread, rules.dispersion)[0])
+    phi, known = in_use(evidence.learnt, evidence.spread, rules.dispersion)
+    return _counts_at(rules, _pace(mine.total, theirs.total, evidence.worse, rules, phi, known=known), _rounded(rate, 3))
 
 
-def _share(mine: Counter, theirs: Counter) -> float:
-    return mine.total / (mine.total + theirs.total) if mine.total > 0 and theirs.total > 0 else 0.5
+@lru_cache(maxsize=256)
+def _counts_at(rules: CountsRules, pace: Pace, rate: float) -> float:
+    return needed_at(rules, pace, rate)
 
 
-def needed_at(rules: CountsRules, share: float, rate: float, phi: float | None = None) -> float:
-    """As `counts_needed`, for a planned share of traffic and stable's expected rate of bad requests."""
-    share = min(max(share, 1e-4), 1 - 1e-4)
-    weight = rules.weight / rules.parts
-    phi = phi if phi is not None else (rules.dispersion or 1.0)
+def needed_at(rules: CountsRules, pace: Pace, rate: float, power: float = POWER) -> float:
+    """Candidate requests after which what the check claims is seen, or twice the limit where nothing is compared; `rate` is stable's."""
     if not rules.compare:
         assert rules.limit is not None
-        twice = min(2 * rules.limit, 0.999)
-        gain = twice * math.log(twice / rules.limit) + (1 - twice) * math.log((1 - twice) / (1 - rules.limit))
-        return phi * 2 * math.log(1 / (rules.alpha * weight)) / gain
-    p0 = min(max(rate, rules.floor, 1e-4), 0.5)
-    p1 = min(rules.claims * p0 + rules.margin, 0.999)
-    total = requests_needed(p0, p1, share, ratio=rules.ratio, margin=rules.margin, alpha=rules.alpha, weight=weight, dispersion=phi)
-    return total * share
+        return sights.limit_needed(rules, pace, min(2 * rules.limit, sights.MOST_RATE), power)
+    return sights.counts_needed(rules, pace, rate, sights.to_rate(rules, rate, rules.claims), power) * pace.share
 
 
 def categories_needed(evidence: CategoriesEvidence, rules: CategoriesRules) -> float:
     """Candidate requests after which a slowest twentieth that grew as claimed is seen with 90 % power."""
     mine, theirs = sum(evidence.counted.get(CANDIDATE, ())), sum(evidence.counted.get(STABLE, ()))
-    share = _share(Counter(0.0, mine), Counter(0.0, theirs))
-    p0 = categories.SLOW[0]
-    total = requests_needed(
-        p0,
-        min(rules.claims * p0 + rules.margin, 0.999),
-        min(max(share, 1e-4), 1 - 1e-4),
-        ratio=rules.ratio,
-        margin=rules.margin,
-        alpha=rules.alpha,
-        weight=rules.weight,
-        dispersion=rules.dispersion or 1.0,
-    )
-    return total * share
+    phis, known = categories.dispersions(evidence, rules)
+    return _tail_at(rules, _pace(mine, theirs, evidence.worse, rules, max(phis), known=known))
+
+
+@lru_cache(maxsize=256)
+def _tail_at(rules: CategoriesRules, pace: Pace) -> float:
+    return tail_needed_at(rules, pace)
+
+
+def tail_needed_at(rules: CategoriesRules, pace: Pace, tail: float = categories.SLOW[0], power: float = POWER) -> float:
+    """Candidate requests after which it is seen that the slowest `tail` has grown as the check claims."""
+    return sights.tail_needed(rules, pace, tail, min(rules.claims * tail + rules.margin, sights.MOST_RATE), power) * pace.share
+
+
+def _pace(mine: float, theirs: float, process: Process | None, rules: CountsRules | CategoriesRules, phi: float, *, known: bool) -> Pace:
+    """How the requests have come so far, rounded: what hardly differs is reckoned once.
+
+    What a process has not yet placed on a late onset tells for how long it has been played.
+    """
+    share = mine / (mine + theirs) if mine > 0 and theirs > 0 else 0.5
+    seconds = -ONSET_SECONDS * math.log(process.rest) if process is not None and process.late and 0 < process.rest < 1 else 0.0
+    rate = (mine + theirs) / seconds if seconds > 0 else 0.0
+    share = min(max(_rounded(share, 3), 1e-4), 1 - 1e-4)
+    return Pace(share, _rounded(rate, 2), rules.interval, _rounded(phi, 2), None if known else rules.cap)
+
+
+def _rounded(value: float, digits: int) -> float:
+    return float(f"{value:.{digits}g}")
 
 
 def counts_enough(evidence: CountsEvidence, rules: CountsRules) -> bool:

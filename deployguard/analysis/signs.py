@@ -21,3 +21,8 @@ _NONE = tuple(math.log(2 * (1 - q)) for q in _Q)
 def signed(process: Process | None, *, worse: bool) -> Process:
     """The process after one more block that was `worse`, or was not."""
     return play(process or start(len(_Q), late_onset=False), _ONE if worse else _NONE, WEIGHTS, 0.0)
+
+
+def in_a_row(blocks: int) -> float:
+    """log E after so many blocks that were all worse."""
+    return math.log(sum(weight * math.exp(blocks * one) for weight, one in zip(WEIGHTS, _ONE, strict=True)))

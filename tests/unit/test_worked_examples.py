@@ -101,11 +101,20 @@ def test_a_ratio_that_cannot_be_is_not_tested() -> None:
 
 
 def test_the_planner_agrees_with_its_example() -> None:
-    """Requests for 90 % power: the example of section 12, a tolerated rise, and an impossible share."""
-    assert planner.requests_needed(0.01, 0.015, 0.05) == pytest.approx(263_008, abs=1)
-    assert planner.requests_needed(0.01, 0.02, 0.05, ratio=1.25) == pytest.approx(152_360, abs=1)
-    assert planner.requests_needed(0.01, 0.012, 0.05, ratio=1.25) == math.inf
-    assert planner.requests_needed(0.01, 0.5, 1.0) == math.inf
+    """Wald's approximation at the projection of the true rates: the example of section 12, without a tolerance and with one."""
+
+    def asked(p0: float, p1: float, share: float, ratio: float) -> float:
+        q1, q0 = projection.boundary(share, p1, p0, ratio)
+        (walk,) = planner.walks(lambda _: [made(1.0, p1, p0, q1, q0)], p1, p0, planner.Pace(share), 0.0, late_onset=False)
+        return planner.normal_requests(walk.drift, walk.spread, math.log(100) + math.log(2) + math.log(1 / 0.3))
+
+    def made(weight: float, p1: float, p0: float, q1: float, q0: float) -> planner.Bet:
+        return planner.Bet(
+            weight, math.log(p1 / q1), math.log1p(-p1) - math.log1p(-q1), math.log(p0 / q0), math.log1p(-p0) - math.log1p(-q0)
+        )
+
+    assert asked(0.01, 0.015, 0.05, 1.0) == pytest.approx(263_008, abs=1)
+    assert asked(0.01, 0.02, 0.05, 1.25) == pytest.approx(152_360, abs=1)
 
 
 def test_the_policy_grid_is_the_one_of_section_2() -> None:
