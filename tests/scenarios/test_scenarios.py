@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,25 @@ def test_a_shipped_policy_is_told_in_at_least_four_scenarios(name: str) -> None:
     assert len(several) >= 4
     assert {loaded.policy_name for loaded in several} == {name}
     assert len({loaded.scenario.outcome for loaded in several}) >= 2
+
+
+def documented() -> list[str]:
+    """Every whole scenario of docs/scenarios.md."""
+    blocks = re.findall(r"^```yaml\n(.*?)^```", (HERE.parents[1] / "docs" / "scenarios.md").read_text(), re.MULTILINE | re.DOTALL)
+    return [block for block in blocks if block.startswith("why:")]
+
+
+@pytest.mark.parametrize("text", documented())
+def test_a_scenario_of_the_documents_does_what_it_says(text: str, tmp_path: Path) -> None:
+    """People begin with a copy of these; what stands below the second one holds too."""
+    path = tmp_path / "scenario.yaml"
+    path.write_text(text)
+    (loaded,) = load_scenarios(path)
+    played = play(loaded)
+    assert played.ok, "\n" + played.explained()
+    if "clumps" in text:
+        path.write_text(text.replace("claims: 5", "claims: 5, dispersion: 1").replace("promoted", "rolled_back"))
+        assert play(load_scenarios(path)[0]).ok
 
 
 def test_a_play_comes_out_the_same_every_time() -> None:
