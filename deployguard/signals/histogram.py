@@ -71,7 +71,7 @@ def of_natives(found: Sequence[Native]) -> Categories:
 @lru_cache(maxsize=64)
 def _grid(schema: int, threshold: float) -> tuple[int, tuple[float, ...]]:
     """The index of the first bucket and the upper bounds of all but the last one; none is inside the zero bucket."""
-    low, high = (math.floor(math.ldexp(power, schema)) for power in (LOWEST, HIGHEST))
+    low, high = math.ceil(math.ldexp(LOWEST, schema)), math.floor(math.ldexp(HIGHEST, schema))
     while low <= high and _bound(low, schema) < threshold:
         low += 1
     return low, tuple(_bound(index, schema) for index in range(low, high + 1))
