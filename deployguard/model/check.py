@@ -78,10 +78,12 @@ class ScrapeCheck(JudgedCheck):
         examples=["http_request_duration_seconds"],
     )
     within: PositiveDuration | None = Field(
-        None, description="requests of the histogram that take longer are bad: judged by counts, with `limit` and `worse_than_stable`"
+        None,
+        description="requests of the histogram that take longer are bad: judged by counts, with `limit` and `worse_than_stable`; "
+        "counted at the smallest bucket bound that is not below it",
     )
     classes: Annotated[list[SelectorText], Field(min_length=2, max_length=16)] | None = Field(
-        None, description="series that count requests by class, the best class first; a shift towards the worse ones is a regression"
+        None, description="series that count requests by class, the best class first; what two of them select is of the worse class"
     )
     gauge: SelectorText | None = Field(
         None, description="a gauge, summed over its series on an instance: memory, a queue, an exported quantile"
