@@ -68,10 +68,10 @@ def _ticked(policy: Policy, holder: str, document: Document, tick: Looked) -> tu
 
 
 def added(before: Document, after: Document) -> tuple[Entry, ...]:
-    """The entries that a rollout has got between two documents."""
-    if after.rollout is None:
-        return ()
-    known = before.rollout.written if before.rollout is not None and before.rollout.id == after.rollout.id else 0
+    """The entries that a rollout has got between two documents of it."""
+    assert before.rollout is not None
+    assert after.rollout is not None
+    known = before.rollout.written
     return tuple(entry for entry in after.rollout.outbox if entry.n > known)
 
 

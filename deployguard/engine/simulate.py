@@ -122,7 +122,8 @@ class Shadow:
         self._by, self._holder, self._document = record.by, record.holder, self._saved
         mine = record.document.claim is not None and record.document.claim.holder == record.holder
         began = record.document if mine else claims.claimed(record.document, record.holder, record.at)
-        self._seq = began.rollout.seq if began.rollout is not None else 0
+        assert began.rollout is not None
+        self._seq = began.rollout.seq
 
     def ticked(self, tick: Looked) -> bool:
         """One tick on what was seen then; whether the simulation goes on."""

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from deployguard.cli.app import run
 from deployguard.engine.recording import Looked, Lost, Recorder, read
+from deployguard.engine.replay import compared
 from deployguard.errors import ForeignState
 from deployguard.model.action import Observation
 from deployguard.model.document import Document, Request
@@ -24,6 +25,7 @@ from deployguard.model.reading import Buckets, Counter, Counters, Gauges, Missin
 from deployguard.model.rollout import Analyzing, Holding, Rollout
 from deployguard.model.target import Exit, Instance, Served, TargetView
 from deployguard.model.version import Version
+from deployguard.stores.ledger import entries
 from deployguard.stores.readings import FileReadings
 from tests.unit.recorded import ERRORS, START, Yard
 
@@ -231,14 +233,23 @@ def test_a_recording_that_cannot_be_read(short: Yard, capsys: pytest.CaptureFixt
     assert "Traceback" not in err
 
 
-def test_a_damaged_text_is_an_error_of_its_record(short: Yard) -> None:
-    """Also when the record itself is whole."""
+@pytest.mark.parametrize("damage", [{"view": "S0ktLgEA"}, {"view": "?"}, {"k": "tick"}, {"phase": {"phase": "sleeping"}}, {"heard": [1]}])
+def test_a_damaged_tick_is_an_error_of_its_record(short: Yard, damage: dict[str, Any]) -> None:
+    """Also when the record itself is a whole line."""
     path, lines = lines_of(short)
-    record = json.loads(lines[1])
-    record["view"] = record["view"][:40]
+    record = {**json.loads(lines[1]), **damage}
+    if damage == {"k": "tick"}:
+        del record["phase"]
     path.write_bytes(lines[0] + json.dumps(record).encode() + b"\n")
     with pytest.raises(ForeignState, match="record 2 is damaged"):
         list(read(short.readings.read("r-1"), "r-1"))
+
+
+def test_ticks_without_the_document_they_went_on_from_decide_nothing(short: Yard) -> None:
+    """They are not replayed from a guess, and every entry counts as missing."""
+    _, *rest = read(short.readings.read("r-1"), "r-1")
+    found = compared(short.policy, rest, entries(short.store.ledger.path))
+    assert (found.ticks, found.missing, found.identical) == (0, (1, 2, 3, 4, 5), False)
 
 
 def test_a_recording_whose_beginning_is_gone(short: Yard, capsys: pytest.CaptureFixture[str]) -> None:

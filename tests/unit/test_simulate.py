@@ -8,13 +8,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
 from deployguard.cli.app import run
+from deployguard.engine import simulate
+from deployguard.engine.recording import Loaded
+from deployguard.engine.simulate import whole
 from deployguard.model.policy import Policy
 from deployguard.report.simulation import row, summary
 from deployguard.stores.ledger import entries
+from deployguard.wiring.replay import recorded
 from deployguard.wiring.simulate import Draft, chosen, tried
 from tests.unit.recorded import ERRORS, POLICY, START, Yard
 
@@ -173,6 +178,56 @@ def test_what_a_person_took_back_is_bad_and_missed(tmp_path: Path) -> None:
     yard.run()
     (one,) = simulated(yard, POLICY)
     assert (one["result"], one["really"]["how"], one["really"]["bad"]) == ("missed", "taken_back", True)
+
+
+def test_a_rollout_that_still_goes_on_is_tried_as_far_as_it_is(tmp_path: Path) -> None:
+    """Nothing has come of it yet, under neither policy; a stricter one may have stopped it."""
+    yard = Yard(tmp_path)
+    yard.begin("r-1", 0.003)
+    for _ in range(10):
+        yard.tick()
+    yard.readings.flush()
+    (one,) = simulated(yard, POLICY)
+    assert (one["result"], one["really"]["how"], one["draft"]["how"], one["draft"]["stage"]) == ("other", "open", "undecided", 1)
+
+
+def test_what_cannot_be_tried_is_skipped_with_its_reason(tmp_path: Path) -> None:
+    """A return to a named version judges nobody, and a recording without its beginning says too little."""
+    yard = Yard(tmp_path)
+    yard.begin("r-1", 0.003)
+    document = yard.run()
+    assert document.rollout is not None
+    back = msgspec.structs.replace(document.rollout, kind="return")
+    assert "no candidate was judged" in whole(msgspec.structs.replace(document, rollout=back))
+    assert "the beginning of its recording is gone" in whole(document)
+    (yard.readings.directory / "r-1.jsonl").unlink()
+    (one,) = simulated(yard, POLICY, "r-1")
+    assert (one["result"], one["draft"]) == ("skipped", None)
+    assert "nothing was recorded of it" in one["skipped"]
+
+
+def test_ticks_of_an_overtaken_driver_and_lost_ones_are_left_out(tmp_path: Path) -> None:
+    """What a driver learnt after another had taken over was never saved; where records are missing, that is told."""
+    yard = Yard(tmp_path)
+    yard.begin("r-1", 0.04)
+    for _ in range(4):
+        yard.tick()
+    yard.new_driver()
+    yard.run()
+    source = recorded(yard.readings, "r-1")
+    records = list(source.records())
+    taken = next(n for n, r in enumerate(records) if n and isinstance(r, Loaded))
+    stale = [*records[: taken + 1], records[taken - 1], *records[taken + 1 :]]
+    names = {"errors": "errors"}
+    assert simulate.simulated(source.policy, names, source.document, stale) == simulate.simulated(
+        source.policy, names, source.document, records
+    )
+    path = yard.readings.directory / "r-1.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:3] + lines[4:]))
+    (one,) = simulated(yard, POLICY)
+    assert one["result"] == "caught"
+    assert len(one["lost"]) == 1
 
 
 def write(folder: Path, name: str, spec: dict[str, Any]) -> str:
