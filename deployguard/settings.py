@@ -15,7 +15,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="DEPLOYGUARD_", extra="ignore")
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("WARNING", description="what is written to standard error as log lines")
-    readings: bool = Field(True, description="keep what was judged in a readings log, for replay")
+    readings: bool = Field(True, description="record what every tick saw, for replay and simulation")
     drain_seconds: float = Field(5.0, ge=0, le=300, description="how long the end of a run waits for announcements")
 
 
