@@ -67,6 +67,7 @@ def play(loaded: LoadedScenario, readings: Readings | None = None) -> Played:
     """
     run = _Run(loaded, readings)
     run.to_end()
+    run.left_over()
     found = matches(loaded.scenario.expected, run.lines, loaded.policy.interval)
     word, code, reason = outcome(run.rollout)
     problems = [*_missed(loaded, run.lines, found), *run.problems]
@@ -179,6 +180,13 @@ class _Run:
             self._next = ticked.wake if ticked.wake > self._next else self._next + self._loaded.policy.interval
         text = f"the play was stopped after {MOST_TICKS:,} ticks at {format_duration(self._next - self._start)}; give `until`"
         self.problems.append(Problem(self._loaded.path, self._loaded.line, text))
+
+    def left_over(self) -> None:
+        """Every event that did not happen any more has been noted: it would otherwise test nothing."""
+        for number, event in self._events:
+            word, value = event.what
+            shown = f"{word}: {format_duration(value) if isinstance(value, dt.timedelta) else str(value).lower()}"
+            self._missed(number, f"`{shown}` at {format_duration(event.at)} never happened: the play was over before")
 
     def _bounds(self) -> tuple[dt.timedelta, dt.timedelta]:
         """After which instant nothing more is expected or happens, and where the clock stops at the latest.

@@ -197,6 +197,13 @@ def test_an_event_that_hits_nothing_is_a_problem(tmp_path: Path) -> None:
     assert (problem.line, problem.text) == (13, "`crash: 1` found 0 instances to crash at 0s")
 
 
+def test_an_event_after_the_end_is_a_problem(tmp_path: Path) -> None:
+    """The rollout is back on stable by then, so it would test nothing either."""
+    path = write(tmp_path, "a.test.yaml", SCENARIO + "events:\n  - {at: 20m, guard_gone: 1m}\nuntil: 1m\n")
+    (problem,) = play(load_scenarios(path)[0]).problems
+    assert (problem.line, problem.text) == (13, "`guard_gone: 1m` at 20m never happened: the play was over before")
+
+
 FROZEN = """why: The first ten seconds are frozen
 policy: fast
 override:
