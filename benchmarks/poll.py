@@ -48,6 +48,7 @@ ORDER = (
     "  observe",
     "    of it a look into the ledger",
     "  step",
+    "  record what was seen",
     "  save and sync (every 10 s)",
     "poll, processor time",
     "poll, every kind of check",
@@ -106,7 +107,13 @@ class Nobody:
 def counts() -> list[dict[str, Any]]:
     """Five checks on counts, each with a counter family of its own."""
     return [
-        {"name": name, "source": "scrape", "bad": f'{name}_requests_total{{code=~"5.."}}', "total": f"{name}_requests_total"}
+        {
+            "name": name,
+            "source": "scrape",
+            "dispersion": 1,
+            "bad": f'{name}_requests_total{{code=~"5.."}}',
+            "total": f"{name}_requests_total",
+        }
         for name in FAMILIES
     ]
 
@@ -158,10 +165,10 @@ def driving(addresses: list[str], state: Path, checks: list[dict[str, Any]]) -> 
 def clocked(work: Callable[..., Any], found: list[float]) -> Callable[..., Any]:
     """`work`, which notes the milliseconds of every call."""
 
-    def call(*args: Any) -> Any:
+    def call(*args: Any, **more: Any) -> Any:
         start = time.perf_counter()
         try:
-            return work(*args)
+            return work(*args, **more)
         finally:
             found.append((time.perf_counter() - start) * 1000)
 
@@ -173,9 +180,12 @@ def polls(driver: Driver, runs: int) -> Timings:
     times: Timings = defaultdict(list)
     observe = clocked(driver.observer.observe, times["  observe"])
     ledgered = clocked(driver.world.store.ledgered, times["    of it a look into the ledger"])
+    assert driver.recording is not None
+    record = clocked(driver.recording.tick, times["  record what was seen"])
     save = clocked(driver.world.store.save, times["  save and sync (every 10 s)"])
     with (
         mock.patch.object(driver.observer, "observe", observe),
+        mock.patch.object(driver.recording, "tick", record),
         mock.patch.object(tick, "step", clocked(step, times["  step"])),
         mock.patch.object(driver.world.store, "save", save),
         mock.patch.object(driver.world.store, "ledgered", ledgered),
