@@ -127,6 +127,20 @@ def test_soaks_of_the_draft_count_on_the_recorded_exposure(tmp_path: Path) -> No
     assert one["earlier_s"] > 10
 
 
+def test_gates_of_the_draft_hold_what_really_went_on(tmp_path: Path) -> None:
+    """A draft that wants an approval holds the rollout, and takes it back without a verdict when its hold limit is over first."""
+    yard = Yard(tmp_path)
+    yard.begin("r-1", 0.003)
+    yard.run()
+    asking = {**POLICY, "gates": {"approval": [2]}}
+    (one,) = simulated(yard, asking)
+    assert (one["result"], one["draft"]["how"], one["draft"]["text"]) == ("undecided", "held", "(approval) stage 2 must be approved")
+    assert one["draft"]["after_s"] == one["really"]["passed"]["1"]
+    (one,) = simulated(yard, {**asking, "blind": {"hold_limit": "5s"}})
+    assert (one["result"], one["draft"]["how"]) == ("taken_back", "taken_back")
+    assert one["draft"]["after_s"] == one["really"]["passed"]["1"] + 5
+
+
 def test_a_check_that_was_not_recorded_is_not_passed_in_silence(tmp_path: Path) -> None:
     """It is named as unheard, the others are judged, and what reads the same under another name is heard."""
     yard = Yard(tmp_path)
@@ -248,6 +262,8 @@ def test_the_command(thirty: Yard, tmp_path: Path, capsys: pytest.CaptureFixture
     data = json.loads(capsys.readouterr().out)
     assert [r["rollout"] for r in data["rollouts"]] == NAMES[-4:]
     assert data["summary"]["caught"] == ["r-27"]
+    assert run(["policy", "simulate", draft, "--state", state, "-o", "json", "--since", data["rollouts"][1]["started"]]) == 0
+    assert [r["rollout"] for r in json.loads(capsys.readouterr().out)["rollouts"]] == NAMES[-3:]
     assert run(["policy", "simulate", draft, "r-04", "r-05", "--bad", "r-05", "--state", state, "-o", "markdown"]) == 0
     shown = capsys.readouterr().out
     assert "misses 2: r-04, r-05" in shown
