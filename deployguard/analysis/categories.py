@@ -78,7 +78,12 @@ def fold(
     gaps, readings = heard(evidence, answers, arms, now, Buckets)
     if not readings:
         return msgspec.structs.replace(evidence, gaps=gaps)
-    edges = evidence.edges or chosen_edges(readings[STABLE] if STABLE in readings else next(iter(readings.values())))
+    known = readings[STABLE] if STABLE in readings else next(iter(readings.values()))
+    edges = evidence.edges or chosen_edges(known)
+    if edges is None:
+        return msgspec.structs.replace(evidence, gaps=gaps)
+    if edges not in (evidence.edges, known.edges):
+        began = now  # polls went by without edges: what was counted meanwhile, warm-up included, is a baseline only
     binned: dict[str, dict[str, Tallies]] = {}
     for arm, reading in readings.items():
         fitted = rebinned(reading, edges)

@@ -6,26 +6,31 @@ native histogram widens its buckets as it needs), is summed onto them exactly; o
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
-from deployguard.analysis.tilts import at_least, share_of
+from deployguard.analysis.tilts import PRIOR, at_least
 from deployguard.model.evidence import Tallies
 from deployguard.model.reading import Buckets, Missing
 
 MOST_EDGES = 16
+LEAST = 100.0
+"""Requests below which nobody can tell which of many edges matter."""
 
 
-def chosen_edges(reading: Buckets) -> tuple[float, ...]:
+def chosen_edges(reading: Buckets) -> tuple[float, ...] | None:
     """At most sixteen of the reading's edges: all when they are few, otherwise those that split the requests seen so far best.
 
     Edges are dropped one by one where it costs least: where the two categories that become one hold the fewest requests, those of the
-    tail counting more, because tails are what slows down first.
+    tail counting more, because tails are what slows down first. None while they are many and fewer than a hundred requests were seen.
     """
     edges, count = reading.edges, len(reading.edges) + 1
     if len(edges) <= MOST_EDGES:
         return edges
     total: Tallies = tuple(map(sum, zip(*reading.by_instance.values(), strict=True))) or (0.0,) * count
-    th0 = share_of(total)
+    if sum(total) < LEAST:
+        return None
+    th0 = _expected(total)
     beyond = at_least(th0)
     worth = [p / max(b, 1e-9) ** 0.5 for p, b in zip(th0, beyond, strict=True)]
     kept = list(edges)
@@ -34,6 +39,18 @@ def chosen_edges(reading: Buckets) -> tuple[float, ...]:
         worth[at : at + 2] = [worth[at] + worth[at + 1]]
         del kept[at]
     return tuple(kept)
+
+
+def _expected(total: Tallies) -> list[float]:
+    """Where requests are expected: where they were, and less and less with the distance from their median.
+
+    A prior that is the same everywhere would spend the edges on the empty far end of a native histogram, from which the tail is counted.
+    """
+    half, seen, median = sum(total) / 2, 0.0, 0
+    while seen + total[median] < half:
+        seen, median = seen + total[median], median + 1
+    expected = [count + PRIOR * math.exp(-2 * abs(j - median) / MOST_EDGES) for j, count in enumerate(total)]
+    return [one / sum(expected) for one in expected]
 
 
 @lru_cache(maxsize=64)

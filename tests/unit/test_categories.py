@@ -139,25 +139,6 @@ def test_many_edges_become_few_where_it_costs_least() -> None:
     assert sum(summed["a"]) == sum(counts)
 
 
-def test_many_edges_are_chosen_when_requests_have_shown_which_matter() -> None:
-    """Below a hundred requests of stable's nothing is chosen and nothing counted; then edges stand where requests are, and above them."""
-    edges = tuple(2.0 ** (j / 4) for j in range(-80, 81))
-
-    def counts(each: float) -> tuple[float, ...]:
-        return tuple(each if 60 <= j < 64 else 0.0 for j in range(162))
-
-    early = fold(CategoriesEvidence(), 1, read(1, edges=edges, old=counts(24)), read(1, edges=edges, new=counts(5)))
-    assert (early.edges, early.counted, early.gaps) == ((), {}, {})
-    chosen = fold(early, 2, read(2, edges=edges, old=counts(26)), read(2, edges=edges, new=counts(9)))
-    assert len(chosen.edges) == MOST_EDGES
-    assert set(edges[59:64]) <= set(chosen.edges)
-    assert max(chosen.edges) < 10, "no edge is wasted on days"
-    assert not sum(chosen.counted[CANDIDATE]), "what the candidate served before is a baseline"
-    later = fold(chosen, 3, read(3, edges=edges, old=counts(28)), read(3, edges=edges, new=counts(12)))
-    assert sum(later.counted[CANDIDATE]) == 12
-    assert chosen_edges(Buckets(T, edges, {})) is None
-
-
 def test_piles_wait_for_both_arms_a_minute_at_most() -> None:
     """Polls in which an arm served nothing pile up, are dropped after a minute, and are dropped when the candidate's instances change."""
     evidence = served(begun(), 5, (0, 0, 0, 0), (9, 3, 1, 0))
