@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks.decisions import floors, latency, streams
@@ -30,7 +30,7 @@ FAMILIES = ("grid", "stress", "requests", "hour", "latency", "latency-null", "re
 
 @dataclass(frozen=True)
 class Played:
-    """A rule with the number of runs it plays. `null` is the tolerance that its floor is computed for; `alpha` is None where it has none."""
+    """A rule and how many runs it plays. `null` is the tolerance that its floor is computed for; `alpha` None: it has none."""
 
     rule: Rule
     runs: int
@@ -70,17 +70,20 @@ def _literature(runs: int, *, knows: bool = False) -> list[Played]:
     return [Played(rule, runs) for rule in (MixtureSPRT(knows=knows), LindonMalek(), Bands(), NaiveZ())]
 
 
-def null_rules(quick: bool) -> list[Played]:
+def null_rules(quick: bool, ours: int) -> list[Played]:
     """All rules on a stream without a regression: how often do they roll back a good version within the hour?"""
-    ours, many, kayenta = (100, 400, 60) if quick else (3000, 3000, 500)
-    variants = [_ours(SHIPPED, ours), _ours(NO_TOLERANCE, ours // 3), _ours(BARE, ours // 3), _reference(LATE_SHARE, many)]
+    some, many, kayenta = (30, 300, 40) if quick else (300, 3000, 500)
+    variants = [_ours(SHIPPED, ours), _ours(NO_TOLERANCE, some), _ours(BARE, some), _reference(LATE_SHARE, many)]
     return [*variants, *_tools(many, kayenta, strict=True), *_literature(many)]
 
 
 def grid(quick: bool) -> Iterator[Cell]:
     """A/A: 24 cells of traffic, share and rate."""
     for rps, share, p0 in itertools.product(RATES, SHARES, (0.001, 0.01)):
-        yield Cell("grid", Stream(f"A/A p0={p0:.1%} w={share:.0%} rps={rps:g}", p0, p0, share, rps), null_rules(quick))
+        if quick and (share == 0.01 or rps in (0.1, 10.0)):
+            continue
+        rules = null_rules(quick, 60 if quick else 3000)
+        yield Cell("grid", Stream(f"A/A p0={p0:.1%} w={share:.0%} rps={rps:g}", p0, p0, share, rps), rules)
 
 
 def stress(quick: bool) -> Iterator[Cell]:
@@ -101,12 +104,12 @@ def stress(quick: bool) -> Iterator[Cell]:
         "geometric clumps, mean 4": {"clump": streams.geometric(4.0)},
     }
     for name, how in special.items():
-        yield Cell("stress", Stream(f"stress: {name}", p, p, 0.05, 50.0, **how), null_rules(quick))
+        yield Cell("stress", Stream(f"stress: {name}", p, p, 0.05, 50.0, **how), null_rules(quick, 60 if quick else 1500))
 
 
 def in_requests(quick: bool) -> Iterator[Cell]:
     """Detection counted in requests: a poll holds a fiftieth of the floor's requests, at least ten, so that looking costs nothing."""
-    runs = 60 if quick else 400
+    runs = 40 if quick else 400
     for share, (p0, p1) in itertools.product(SHARES, LIFTED):
         floor = floors.requests(p1, p0, share, ALPHA)
         each = max(floor / 50, 10.0)
@@ -119,13 +122,13 @@ def in_requests(quick: bool) -> Iterator[Cell]:
 
 def in_an_hour(quick: bool) -> Iterator[Cell]:
     """Detection in seconds, by polls of ten."""
-    runs = 40 if quick else 400
+    runs = 20 if quick else 200
     for rps, share, (p0, p1) in itertools.product(RATES, SHARES, LIFTED):
-        if quick and (share == 0.01 or rps == 0.1):
+        if quick and (share != 0.05 or rps in (0.1, 1.0)):
             continue
         stream = Stream(f"lift p0={p0:.1%} p1={p1:.1%} w={share:.0%} rps={rps:g}", p0, p1, share, rps)
-        ours = [_ours(settings, runs) for settings in (SHIPPED, NO_TOLERANCE, BARE)]
-        rules = [*ours, *_tools(runs, min(runs, 200), strict=False), *_literature(runs)[:2], Played(Oracle(), runs)]
+        ours = [_ours(settings, runs) for settings in (SHIPPED, NO_TOLERANCE)]
+        rules = [*ours, *_tools(runs, runs, strict=False), *_literature(runs)[:2], Played(Oracle(), runs)]
         yield Cell("hour", stream, rules)
 
 
@@ -136,22 +139,22 @@ def _latency_rules(runs: int) -> list[Played]:
 
 def slower(quick: bool) -> Iterator[Cell]:
     """Latency shifts, counted in requests, on few buckets and on many."""
-    runs = 30 if quick else 200
-    for (bounds, many), share, (name, parts) in itertools.product(
-        ((CLIENT_BOUNDS, 14), (FINE_BOUNDS, 64)), (0.05, 0.5), LIFTS.items()
-    ):
-        if quick and many == 64:
+    runs = 15 if quick else 200
+    for (bounds, many), share, (name, parts) in itertools.product(((CLIENT_BOUNDS, 14), (FINE_BOUNDS, 64)), (0.05, 0.5), LIFTS.items()):
+        if quick and (many == 64 or share == 0.5):
             continue
         floor = floors.latency_requests(parts, STABLE_PARTS, share, ALPHA)
         each = max(floor / 50, 10.0)
         polls = max(int(12 * floor / each), 80)
-        stream = LatencyStream(f"latency {name} w={share:.0%}, {many} buckets, in requests", parts, STABLE_PARTS, share, each, polls, bounds)
+        stream = LatencyStream(
+            f"latency {name} w={share:.0%}, {many} buckets, in requests", parts, STABLE_PARTS, share, each, polls, bounds
+        )
         yield Cell("latency", stream, _latency_rules(runs))
 
 
 def as_fast(quick: bool) -> Iterator[Cell]:
     """A/A on latency, with a baseline that stays and one that doubles every 30 polls."""
-    runs = 40 if quick else 500
+    runs = 10 if quick else 300
     for share, requests, doubles in itertools.product((0.05, 0.5), (100.0, 2000.0), (False, True)):
         if quick and share == 0.5:
             continue
@@ -171,6 +174,11 @@ def floor_of(cell: Cell, played: Played) -> float | None:
         return floors.latency_requests(stream.parts1, stream.parts0, stream.share, ALPHA)
     found = floors.requests(min(stream.p1, 1.0), stream.p0, stream.share, ALPHA, **(played.null or {}))
     return found if math.isfinite(found) else None
+
+
+def scaled(cell: Cell, scale: float) -> Cell:
+    """The cell with `scale` times as many runs of each rule, ten at least."""
+    return replace(cell, played=[replace(played, runs=max(round(played.runs * scale), 10)) for played in cell.played])
 
 
 MAKERS = {"grid": grid, "stress": stress, "requests": in_requests, "hour": in_an_hour, "latency": slower, "latency-null": as_fast}

@@ -1,7 +1,7 @@
 """deployguard's own analysis as a rule: every poll is folded into evidence by the code that guards rollouts, and judged by its evidence.
 
-Before the exposure stable's instances are counted for an hour; from that come the history for the bets and the dispersion of the errors. Then
-both arms are read at every poll, each as one counter of the whole arm.
+Before the exposure stable's instances are counted for an hour; from that come the history for the bets and the dispersion of the errors.
+Then both arms are read at every poll, each as one counter of the whole arm.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from benchmarks.decisions.before import counts_before, latency_before
 from benchmarks.decisions.latency import Histograms
-from benchmarks.decisions.streams import NEVER, Counts, Floats, Ints
-from deployguard.analysis import categories, counts, tilts
-from deployguard.analysis.dispersion import ENOUGH, measured
+from benchmarks.decisions.streams import NEVER, Counts, Ints
+from deployguard.analysis import categories, counts
 from deployguard.engine.rules import rules_of
-from deployguard.model.evidence import CategoriesEvidence, CountsEvidence, Learnt, Spread
+from deployguard.model.evidence import CountsEvidence
 from deployguard.model.policy import Policy
 from deployguard.model.reading import Answer, Buckets, Counter, Counters, Missing
 from deployguard.model.target import CANDIDATE, STABLE
@@ -55,7 +55,9 @@ class Settings:
             worse["floor"] = self.floor
         protect = {"late_onset": self.late_onset, **({} if self.capped else {"block_cap": None})}
         stages = [{"exposure": "50%", "soak": "60s"}, {"exposure": "100%", "soak": "60s"}]
-        return Policy.model_validate({"stages": stages, "interval": "10s", "warmup": "0s", "lease": "30s", "checks": [check], "protect": protect})
+        return Policy.model_validate(
+            {"stages": stages, "interval": "10s", "warmup": "0s", "lease": "30s", "checks": [check], "protect": protect}
+        )
 
     def least(self, weight: float) -> float:
         """log E from which on the candidate is rolled back."""
@@ -84,13 +86,12 @@ class Deployguard:
         """For each run the poll at which the evidence condemns the candidate, or NEVER."""
         policy = self.settings.policy("counts")
         rules = rules_of(policy, policy.checks[0])  # type: ignore[arg-type]
-        learnt = learnt_of(batch.history_n, batch.history_e, batch.seconds)
-        return np.array([self._run(batch, run, rules, learnt[run]) for run in range(batch.runs)])
+        begin = counts_before(batch.history_n, batch.history_e, batch.seconds, rules)
+        return np.array([self._run(batch, run, rules, begin[run]) for run in range(batch.runs)])
 
-    def _run(self, batch: Counts, run: int, rules: Any, learnt: Learnt) -> int:
+    def _run(self, batch: Counts, run: int, rules: Any, evidence: CountsEvidence) -> int:
         least, step = self.settings.least(rules.weight), dt.timedelta(seconds=batch.seconds)
         bad, total = float(batch.history_e[run].sum()), float(batch.history_n[run].sum())
-        evidence = CountsEvidence(learnt=learnt)
         evidence = counts.fold(evidence, {STABLE: _counters(_BEGAN, "s", bad, total)}, (STABLE,), rules, _BEGAN, _BEGAN)
         n1, e1 = np.cumsum(batch.n1[run]).tolist(), np.cumsum(batch.e1[run]).tolist()
         n0, e0 = np.cumsum(batch.n0[run]).tolist(), np.cumsum(batch.e0[run]).tolist()
@@ -106,7 +107,7 @@ class Deployguard:
         return NEVER
 
     def decide_latency(self, batch: Histograms) -> Ints:
-        """As `decide`, on the buckets of a histogram; one mark at least, the largest dispersion of the marked tails."""
+        """As `decide`, on the buckets of a histogram."""
         policy = self.settings.policy("latency")
         rules = rules_of(policy, policy.checks[0])  # type: ignore[arg-type]
         return np.array([self._latency(batch, run, rules) for run in range(batch.runs)])
@@ -114,7 +115,7 @@ class Deployguard:
     def _latency(self, batch: Histograms, run: int, rules: Any) -> int:
         least, step = self.settings.least(rules.weight), dt.timedelta(seconds=batch.seconds)
         before = batch.history[run].sum(axis=(0, 1))
-        evidence = CategoriesEvidence(learnt=_latency_learnt(batch, run, tuple(before.astype(float).tolist())))
+        evidence = latency_before(batch, run, rules)
         first = Buckets(_BEGAN, batch.bounds, {"s": tuple(before.tolist())}, {"s": _BEGAN - dt.timedelta(hours=2)})
         evidence = categories.fold(evidence, {STABLE: first}, (STABLE,), rules, _BEGAN, _BEGAN)
         h1, h0 = np.cumsum(batch.h1[run], axis=0).tolist(), (before + np.cumsum(batch.h0[run], axis=0)).tolist()
@@ -134,38 +135,6 @@ class Deployguard:
 
 def _counters(at: dt.datetime, uid: str, bad: float, total: float) -> Counters:
     return Counters(at, {uid: Counter(bad, total)}, {uid: _BEGAN} if uid == "c" else {})
-
-
-def _latency_learnt(batch: Histograms, run: int, before: tuple[float, ...]) -> Learnt:
-    marks = [mark for mark in tilts.tail_marks(before, tilts.TAILS) if mark < len(before)]
-    total = batch.history[run].sum(axis=2)
-    found = [learnt_of(total[None], batch.history[run][:, :, mark:].sum(axis=2)[None], batch.seconds)[0] for mark in marks]
-    return max(found, key=lambda one: (one.phi, one.bad), default=Learnt())
-
-
-def learnt_of(n: Ints, e: Ints, seconds: float) -> list[Learnt]:
-    """What the hour before teaches about each run: `n` requests and `e` bad ones, (runs, polls, instances)."""
-    num, den, bad = _sums(n, e)
-    even = n.shape[1] // 2 * 2
-    pairs = tuple(v.sum(axis=2)[:, :even].reshape(len(v), even // 2, 2) for v in (n, e))
-    paired = _sums(*pairs)
-    found = []
-    for run in range(len(n)):
-        spread = Spread(*(float(v[run]) for v in (num, den, bad, *paired)))
-        phi = measured(spread, ENOUGH)
-        found.append(Learnt(phi=phi or 1.0, bad=max(spread.bad, spread.paired_bad) if phi else 0.0, seconds=n.shape[1] * seconds))
-    return found
-
-
-def _sums(n: Ints, e: Ints) -> tuple[Floats, Floats, Ints]:
-    """Numerator, denominator and bad requests of the dispersion of `e` in `n` between units of the last axis, summed over polls."""
-    total, bad = n.sum(axis=2), e.sum(axis=2)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        p = bad / total
-        off = ((e - n * p[:, :, None]) ** 2).sum(axis=2)
-        expected = p * (1 - p) * total / (total - 1) * (n * (1 - n / total[:, :, None])).sum(axis=2)
-    counts_ = (bad > 0) & (total > 1) & (bad < total)
-    return np.where(counts_, off, 0).sum(axis=1), np.where(counts_, expected, 0).sum(axis=1), np.where(bad > 0, bad, 0).sum(axis=1)
 
 
 def bets_of(settings: Settings) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from benchmarks.decisions.floors import Part, shares
-from benchmarks.decisions.streams import PODS, Floats, Ints
+from benchmarks.decisions.streams import Floats, Ints
 
 CLIENT_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 """Seconds: what Prometheus' Python client counts by when nothing else is asked for."""
@@ -42,7 +42,7 @@ LIFTS: dict[str, tuple[Part, ...]] = {
 
 @dataclass(frozen=True)
 class Histograms:
-    """A batch of runs. `h1`, `h0` are (runs, polls, buckets), `history` (runs, polls, instances, buckets); counts between bounds, not `le`."""
+    """A batch of runs: `h1`, `h0` (runs, polls, buckets), `history` (runs, polls, instances, buckets). Buckets do not overlap."""
 
     bounds: tuple[float, ...]
     share: float
@@ -92,7 +92,8 @@ class LatencyStream:
     bounds: tuple[float, ...] = CLIENT_BOUNDS
     seconds: float = 10.0
     history_requests: float = 20_000.0
-    history_polls: int = 60
+    history_polls: int = 40
+    history_pods: int = 5
     slowdown: Callable[[int], Floats] | None = None
 
     @property
@@ -116,8 +117,10 @@ def make(stream: LatencyStream, runs: int, seed: int, chunk: int) -> Histograms:
     slow = stream.slowdown(stream.polls) if stream.slowdown else np.ones(stream.polls)
     p1 = np.stack([shares(scaled(stream.parts1, float(f)), stream.bounds) for f in slow])
     p0 = np.stack([shares(scaled(stream.parts0, float(f)), stream.bounds) for f in slow])
-    each = stream.history_requests / stream.history_polls / PODS
-    history = rng.poisson(each * shares(stream.parts0, stream.bounds), (runs, stream.history_polls, PODS, len(stream.bounds) + 1))
+    each = stream.history_requests / stream.history_polls / stream.history_pods
+    history = rng.poisson(
+        each * shares(stream.parts0, stream.bounds), (runs, stream.history_polls, stream.history_pods, len(stream.bounds) + 1)
+    )
     h1 = rng.poisson(stream.requests * stream.share * p1, (runs, *p1.shape))
     h0 = rng.poisson(stream.requests * (1 - stream.share) * p0, (runs, *p0.shape))
     return Histograms(stream.bounds, stream.share, stream.seconds, h1, h0, history)

@@ -1,7 +1,7 @@
 """An independent second form of the two-armed test without tolerance, for all runs at once: it must agree with the engine.
 
-Sections 2 and 6 of docs/statistics.md written down in numpy, straight: block factors, a fixed grid of bets, late onset. Nothing is shared with
-`deployguard.analysis`, which rounds its bets to steps of half a percent; the two decide within a poll or two of one another.
+Sections 2 and 6 of docs/statistics.md written down in numpy, straight: block factors, a fixed grid of bets, late onset. Nothing is shared
+with `deployguard.analysis`, which rounds its bets to steps of half a percent; the two decide within a poll or two of one another.
 """
 
 from __future__ import annotations
