@@ -63,4 +63,4 @@ def settled(bad: float, total: float) -> float:
 
     A rate that is off by a percent scales both arms' bets alike, and costs next to nothing.
     """
-    return math.exp(round(math.log(clipped(bad, total)) * _FINENESS) / _FINENESS)
+    return clipped(math.exp(round(math.log(clipped(bad, total)) * _FINENESS) / _FINENESS), 1.0)
