@@ -68,8 +68,8 @@ class GaugeCase(Case):
             check=self.name,
             verdict=verdict,
             reason=reason,
-            text=f"{self.name}: candidate {_mean(mine)}, stable {_mean(theirs)}, "
-            f"worse than tolerated in {learnt.above} of {learnt.blocks} blocks",
+            text=f"{self.name}: candidate {_mean(mine)}, stable {_mean(theirs)}"
+            + (f", worse than tolerated in {learnt.above} of {learnt.blocks} blocks" if rules.compare else ""),
             ratio=mine / theirs if mine is not None and theirs else None,
             value=words.shown(value),
             needed=rules.parts / (rules.alpha * rules.weight),
