@@ -35,13 +35,14 @@ class Categories:
 
 @dataclass(frozen=True, slots=True)
 class Native:
-    """One series of a native histogram: the counts of the zero bucket, of everything below it, and by index of those above."""
+    """One series of a native histogram: the counts of the zero bucket, of everything below it, and of the buckets `indices` above it."""
 
     schema: int
     threshold: float
     zero: float
     below: float
-    above: tuple[tuple[int, float], ...]
+    indices: tuple[int, ...]
+    counts: tuple[float, ...]
 
 
 def by_category(edges: tuple[float, ...], rows: Sequence[Sequence[float]]) -> Categories:
@@ -61,11 +62,15 @@ def of_natives(found: Sequence[Native]) -> Categories:
     counts = [0.0] * (len(edges) + 1)
     for one in found:
         counts[0] += one.zero + one.below
-        step = one.schema - schema
-        for index, count in one.above:
-            upper = -(-index >> step)  # the bucket of the coarser schema that this one is a part of
-            counts[min(max(upper - first, 0), len(edges))] += count
+        for at, count in zip(_places(one.indices, one.schema - schema, first, len(edges)), one.counts, strict=True):
+            counts[at] += count
     return Categories(edges, tuple(counts))
+
+
+@lru_cache(maxsize=1024)
+def _places(indices: tuple[int, ...], step: int, first: int, last: int) -> tuple[int, ...]:
+    """The category of each bucket on a grid that is coarser by `step` schemas, begins with the bucket `first` and ends with `last`."""
+    return tuple(min(max(-(-index >> step) - first, 0), last) for index in indices)
 
 
 @lru_cache(maxsize=64)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator
-from functools import cache
+from functools import cache, lru_cache
+from itertools import accumulate
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -48,7 +49,6 @@ _MESSAGES = {
 }
 """Messages by name; a star marks what is repeated."""
 _SUFFIXES = ("_bucket", "_count", "_sum")
-_MOST_BUCKETS = 10_000
 Labels = tuple[tuple[str, str], ...]
 
 
@@ -155,23 +155,29 @@ def _native(found: Any) -> Native | None:
     """The histogram's native buckets; None when it has none, which an empty span without length tells from being empty."""
     if not (found.positive_span or found.negative_span or found.zero_threshold > 0 or found.zero_count or found.zero_count_float):
         return None
-    above = tuple(_spread(found.positive_span, found.positive_delta, found.positive_count))
-    below = sum((count for _, count in _spread(found.negative_span, found.negative_delta, found.negative_count)), 0.0)
-    return Native(found.schema, found.zero_threshold, found.zero_count_float or float(found.zero_count), below, above)
+    indices, counts = _spread(found.positive_span, found.positive_delta, found.positive_count)
+    _, below = _spread(found.negative_span, found.negative_delta, found.negative_count)
+    zero = found.zero_count_float or float(found.zero_count)
+    return Native(found.schema, found.zero_threshold, zero, sum(below), indices, counts)
 
 
-def _spread(spans: Any, deltas: Any, counts: Any) -> Iterator[tuple[int, float]]:
+def _spread(spans: Any, deltas: Any, counts: Any) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """Index and count of each bucket; whole numbers are written as differences to the bucket before."""
-    values = list(counts) or list(deltas)
-    if sum(span.length for span in spans) != len(values) or len(values) > _MOST_BUCKETS:
+    values = tuple(counts) or tuple(map(float, accumulate(deltas)))
+    parts = tuple((span.offset, span.length) for span in spans)
+    if sum(length for _, length in parts) != len(values):
         raise ValueError("the protobuf metrics page has a native histogram whose spans do not fit its buckets")
-    index = at = 0
-    count = 0.0
-    for span in spans:
-        index += span.offset
-        for _ in range(span.length):
-            count = values[at] if counts else count + values[at]
-            if not 0 <= count < math.inf:
-                raise ValueError(f"the protobuf metrics page has a native histogram with {count:g} requests in a bucket")
-            yield index, float(count)
-            index, at = index + 1, at + 1
+    if values and not (min(values) >= 0 and math.isfinite(sum(values))):
+        raise ValueError("the protobuf metrics page has a native histogram with a bucket that shows no count")
+    return _indices(parts), values
+
+
+@lru_cache(maxsize=1024)
+def _indices(parts: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
+    """The indices of consecutive buckets; each part begins so many places after the last one, the first one after zero."""
+    found: list[int] = []
+    begin = 0
+    for gap, length in parts:
+        found += range(begin + gap, begin + gap + length)
+        begin += gap + length
+    return tuple(found)

@@ -15,7 +15,8 @@ from deployguard.signals.exposition import Column, Series
 from deployguard.signals.fetch import Failure
 from deployguard.signals.histogram import Native
 
-_MOST_ORDERS = 256
+_MOST_SERIES = 200_000
+"""In all orders that a check remembers: pages that show other series at every poll must not fill the memory."""
 _NOTHING = Column()
 T = TypeVar("T")
 
@@ -35,13 +36,16 @@ class Orders(Generic[T]):
     def __init__(self, work: Callable[[tuple[Series, ...]], T]) -> None:
         self._work = work
         self._known: dict[tuple[Series, ...], T] = {}
+        self._size = 0
 
     def of(self, series: tuple[Series, ...]) -> T:
         """`work(series)`."""
         known = self._known.get(series)
         if known is None:
-            if len(self._known) >= _MOST_ORDERS:
+            if self._size > _MOST_SERIES:
                 self._known.clear()
+                self._size = 0
+            self._size += 1 + len(series)
             known = self._known[series] = self._work(series)
         return known
 

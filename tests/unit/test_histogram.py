@@ -32,13 +32,13 @@ TINY = 2.0**-128
 
 
 def native(schema: int, buckets: dict[int, int], *, threshold: float = TINY, zero: float = 0, below: float = 0) -> Native:
-    return Native(schema, threshold, zero, below, tuple(sorted((index, float(count)) for index, count in buckets.items())))
+    return Native(schema, threshold, zero, below, tuple(sorted(buckets)), tuple(float(buckets[index]) for index in sorted(buckets)))
 
 
 def halved(found: Native) -> Native:
     """What a client does that holds too many buckets: two become one."""
     merged: dict[int, int] = {}
-    for index, count in found.above:
+    for index, count in zip(found.indices, found.counts, strict=True):
         merged[math.ceil(index / 2)] = merged.get(math.ceil(index / 2), 0) + int(count)
     return native(found.schema - 1, merged, threshold=found.threshold, zero=found.zero, below=found.below)
 
