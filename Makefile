@@ -6,9 +6,11 @@ STAMP := $(VENV)/.ready
 CORES ?= 2
 # End-to-end tests mostly wait for real time to pass, so more of them run at once than there are cores.
 WAITERS ?= 5
+# The folder with the recorded data of `bench-decisions`; without it simulated streams alone.
+DATA ?=
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup demo test test-core test-e2e test-alone test-full full-core full-e2e full-alone check format coverage bench soak lock clean
+.PHONY: help setup demo test test-core test-e2e test-alone test-full full-core full-e2e full-alone check format coverage bench bench-decisions soak lock clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -65,6 +67,9 @@ format: $(STAMP) ## format and mend what can be mended
 
 bench: $(STAMP) ## measure: steps, polls, memory, start-up, detection, balancer
 	$(BIN)/python -m benchmarks
+
+bench-decisions: $(STAMP) ## deployguard's decisions beside those of other rules on the same streams (an hour; QUICK=1: minutes; DATA=folder: recorded data too)
+	$(BIN)/python -m benchmarks.decisions $(if $(QUICK),--quick) $(if $(DATA),--data $(DATA))
 
 soak: $(STAMP) ## a hundred thousand stories of crashes, overtaking and outages
 	DEPLOYGUARD_STORIES=100000 $(BIN)/python -m pytest -n $(CORES) tests/properties/test_stories.py
