@@ -22,6 +22,7 @@ SUBJECTS = {
     "startup": "benchmarks.startup",
     "restore": "benchmarks.restore",
     "balancer": "benchmarks.throughput",
+    "power": "benchmarks.power",
 }
 
 

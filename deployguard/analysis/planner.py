@@ -194,9 +194,9 @@ def _moments(laid: Sequence[tuple[_Kind, Bet]], phi: float, most: float | None) 
 
 
 def _leap(laid: Sequence[tuple[_Kind, Bet]], phi: float) -> float:
-    """What a walk overshoots that arrives by single leaps: a third of what one bad request of the candidate adds (measured)."""
+    """What a walk overshoots that arrives by single leaps: half of what one bad request of the candidate adds."""
     leaps = [(kind.often, (bet.bad1 - bet.good1) / phi) for kind, bet in laid if kind.fixed and kind.bad1]
-    return sum(often * leap for often, leap in leaps) / sum(often for often, _ in leaps) / 3 if leaps else 0.0
+    return sum(often * leap for often, leap in leaps) / sum(often for often, _ in leaps) / 2 if leaps else 0.0
 
 
 def _capped(mean: float, variance: float, expected: float, step: float, most: float) -> tuple[float, float]:

@@ -20,6 +20,8 @@ PROVEN = math.log(1 / ALPHA_PROMOTE)
 LEAST_RATE = 1e-4
 """Stable's rate of bad requests is taken as at least this: what is rarer has not been learnt by the time it matters."""
 MOST_RATE = 0.999
+FILLED = 0.9
+"""How full a marked tail is taken to be: it begins at an edge of a bucket, so that what lies beyond is mostly less than was aimed at."""
 
 
 def bar(alpha: float, weight: float, parts: int) -> float:
@@ -124,12 +126,12 @@ def tails_after(shares: Sequence[float], tail: float, p1: float) -> list[float]:
 
 
 def _tail_walks(rules: CategoriesRules, pace: Pace, tail: float, p1: float) -> list[Walk]:
-    """The walks of the bets on marked tails, taken as large as they aim to be: edges of buckets make them smaller.
+    """The walks of the bets on marked tails.
 
     Without a tolerance whole distributions are bet on by exponential tilts too; they only add, and are left out.
     """
     grids = _tail_grids(rules)
-    shares = [share for share, _ in grids]
+    shares = [FILLED * share for share, _ in grids]
     top, found = bar(rules.alpha, rules.weight, 1), []
     for (_, grid), before, after in zip(grids, shares, tails_after(shares, tail, p1), strict=True):
         if grid.psi and 0 < before < MOST_RATE:

@@ -19,6 +19,22 @@ StateOption = Annotated[
 GuardOption = Annotated[str | None, typer.Option("--guard", "-g", help="The guard's name; not needed when there is only one.")]
 OutputOption = Annotated[str, typer.Option("--output", "-o", help="text, json or yaml.")]
 
+ErrorRateOption = Annotated[float | None, typer.Option(min=0, max=1, help="Stable's share of bad requests, as a fraction.")]
+PowerOption = Annotated[str, typer.Option("--power", help="How certainly a regression must be seen to be called visible, as in `95%`.")]
+
+
+def power_of(given: str) -> float:
+    """The power as a fraction. Raises `UserError` for one that is no share, or outside 50% to 99.9%."""
+    from deployguard.model.units import parse_share
+
+    try:
+        power = parse_share(given)
+    except ValueError as error:
+        raise UserError(f"`--power {given}` is not a power: {error}", hint="write a percentage, as in `--power 95%`") from error
+    if not 0.5 <= power <= 0.999:
+        raise UserError(f"`--power {given}` is outside 50% to 99.9%", hint="write a percentage, as in `--power 95%`")
+    return power
+
 
 def state_directory(given: Path | None) -> Path:
     """The state directory: the one given, $XDG_STATE_HOME/deployguard, or ~/.local/state/deployguard."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deployguard.cli.options import write_data
+from deployguard.cli.options import ErrorRateOption, PowerOption, power_of, write_data
 from deployguard.cli.scenarios import is_scenario, play_all
 from deployguard.cli.simulate import simulate
 from deployguard.errors import FileError, UserError
@@ -27,16 +27,30 @@ Files = Annotated[list[str], typer.Argument(metavar="FILE...", help="Files to re
 
 
 @app.command()
-def validate(files: Files) -> None:
+def validate(
+    files: Files,
+    traffic: Annotated[
+        float | None, typer.Option(min=0, help="Requests a second of all instances: then it is also said what each stage can see.")
+    ] = None,
+    error_rate: ErrorRateOption = None,
+    instances: Annotated[int, typer.Option(min=1, help="Instances of the target.")] = 20,
+    power: PowerOption = "90%",
+) -> None:
     """Check guard, policy, fleet and scenario files.
 
     All files are read together, so that a guard may name a policy of another file; what a guard names must be there. Every fault of
     every file is shown with its line; the exit code is 2 when there is one.
 
+    With --traffic it is also said what each stage of each guard and policy can see. A stage that cannot see what its checks claim is
+    a warning, and the exit code stays 0; with `strict: true` in the policy it is 1, as `run` would refuse it with 13.
+
     Example: deployguard policy validate guard.yaml policies/*.yaml
+
+    Example: deployguard policy validate guard.yaml --traffic 50 --instances 4
     """
     from deployguard.files.bundle import Bundle
 
+    wanted_power = power_of(power)
     bundle = Bundle(paths=tuple(files))
     good: dict[str, str] = {}
     wrong: list[FileError] = []
@@ -52,6 +66,29 @@ def validate(files: Files) -> None:
             typer.echo(f"{path}: ok ({found})")
     if wrong:
         raise UserError("\n".join(error.message for error in wrong), hint=next((error.hint for error in wrong if error.hint), ""))
+    if traffic is not None and _foreseen(bundle, instances, traffic, error_rate, wanted_power):
+        raise typer.Exit(1)
+
+
+def _foreseen(bundle: Bundle, instances: int, traffic: float, error_rate: float | None, power: float) -> bool:
+    """Say what each stage of every guard, and of every policy that no guard names, can see; whether a strict one is blind."""
+    from deployguard.files.guard_file import resolve
+    from deployguard.report.plan import foresight
+    from deployguard.report.plan_text import sight_lines
+    from deployguard.report.sight import Expected
+
+    resolved = {name: resolve(name, bundle) for name in bundle.guards}
+    shown = {f"guard {name}": found.policy for name, found in resolved.items()}
+    named = {found.policy_name for found in resolved.values()}
+    shown |= {f"policy {name}": entry.value.spec for name, entry in bundle.policies.items() if name not in named}
+    refused = False
+    for name, policy in shown.items():
+        seen = foresight(policy, instances, Expected(traffic, error_rate, power=power))
+        blind = seen["sees_enough"] is False or seen["passes"] is False
+        refused |= blind and policy.strict
+        plan = {**seen, "sources": {}, "policies": [], "strict": policy.strict, "pass": policy.pass_}
+        typer.echo("\n".join(["", f"{name}, {instances} instances:", *sight_lines(plan)]))
+    return refused
 
 
 def _read(path: str, bundle: Bundle) -> str:

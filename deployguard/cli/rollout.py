@@ -102,7 +102,7 @@ def _begin(plan: Plan, equipment: Rig, resolved: Resolved, change: Change) -> Do
     if stable is not None and candidate == stable.version and _runs_everywhere(view, candidate):
         return unchanged_report(document, now=now)
     if resolved.policy.strict:
-        _must_see(equipment, resolved, stable.version if stable else None, candidate, view)
+        _must_see(equipment, resolved, document, view)
     known = msgspec.structs.replace(document, names={**opening.first_names(equipment.client, view), **document.names})
     named = msgspec.structs.replace(known, names=names_of(known, change.release, change.config, change.name, digests))
     wish = Wish(
@@ -123,17 +123,26 @@ def _begin(plan: Plan, equipment: Rig, resolved: Resolved, change: Change) -> Do
             named = msgspec.structs.replace(document, names=named.names)
 
 
-def _must_see(equipment: Rig, resolved: Resolved, stable: Version | None, candidate: Version, view: TargetView) -> None:
+def _must_see(equipment: Rig, resolved: Resolved, document: Document, view: TargetView) -> None:
     """Raise `RefusedError` when the policy is strict and a stage cannot see, at the traffic of now, what its checks claim."""
-    from deployguard.cli.plan import traffic_of
-    from deployguard.report.plan import plan_report
+    from deployguard.report.plan import foresight
+    from deployguard.wiring.expect import expected
 
-    planned = plan_report(resolved.policy, stable, candidate, view.wanted, {}, traffic_of(equipment.client))
-    if planned["sees_enough"] is not True:
+    known, _ = expected(equipment.client, equipment.readings, document, resolved.policy)
+    seen = foresight(resolved.policy, view.wanted, known)
+    if seen["sees_enough"] is True and seen["passes"] is not False:
+        return
+    if not known.rps:
         raise RefusedError(
-            "the policy is strict, and a stage cannot see what its checks claim at the traffic of now",
-            hint="`deployguard plan` says which one and what it needs: a longer soak, more exposure, more traffic, or a larger claim",
+            "the policy is strict, and no requests came to the fleet while they were counted: nobody knows what its stages could see",
+            hint="begin when there is traffic, or take `strict` away",
         )
+    blind = [n for stage in seen["stages"] if stage["held"] or any(c["sees"] is False for c in stage["checks"]) for n in stage["numbers"]]
+    where = f"stage {', '.join(map(str, blind))} cannot" if blind else "a check can nowhere"
+    raise RefusedError(
+        f"the policy is strict, and {where} see what the checks claim: {known.rps:.3g} requests/s are too few",
+        hint="`deployguard plan` says what each stage sees and needs: a longer soak, more exposure, more traffic, or a larger claim",
+    )
 
 
 def _runs_everywhere(view: TargetView, version: Version) -> bool:

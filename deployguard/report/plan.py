@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from deployguard.analysis.enough import needed_at
-from deployguard.engine.rules import counts_rules
 from deployguard.engine.stages import PlannedStage, batch, planned
-from deployguard.model.units import format_duration, format_share
 from deployguard.model.version import Version
-from deployguard.report.instants import iso, spell
-from deployguard.report.table import plain, table
+from deployguard.report.instants import iso
+from deployguard.report.sight import ASSUMED_RATE, Expected, advice, check_sight, journey_sight, passes_after
 
 if TYPE_CHECKING:
-    from deployguard.model.check import BalancerCheck, ScrapeCheck
     from deployguard.model.policy import Freeze, Policy
-
-ASSUMED_RATE = 0.001
-"""Stable's rate of bad requests where nobody says it: one in a thousand."""
-
 
 def plan_report(
     policy: Policy,
@@ -29,14 +20,19 @@ def plan_report(
     candidate: Version,
     wanted: int,
     names: Mapping[str, str],
-    traffic_rps: float | None = None,
-    error_rate: float | None = None,
+    expected: Expected = Expected(),  # noqa: B008 - frozen
     diff: Sequence[str] = (),
+    *,
+    sources: Mapping[str, str] | None = None,
+    shipped: Mapping[str, Policy] | None = None,
 ) -> dict[str, Any]:
-    """The plan, ready for JSON. `traffic_rps` are the requests a second of the whole target, None when unknown."""
+    """The plan, ready for JSON.
+
+    `sources` says in words where the traffic and the rates of bad requests come from (`traffic`, `rates`); `shipped` are the policies
+    of which the plan says whether they would fit the traffic, with the checks of this one.
+    """
+    sights = foresight(policy, wanted, expected)
     stages = planned(policy, max(wanted, 1))
-    rate = ASSUMED_RATE if error_rate is None else error_rate
-    rows = [_stage(policy, stage, n, max(wanted, 1), traffic_rps, rate) for n, stage in enumerate(stages, 1)]
     soak = sum((stage.soak for stage in stages), dt.timedelta(0))
     return {
         "schema": "deployguard.dev/plan/v1",
@@ -45,18 +41,15 @@ def plan_report(
         "unchanged": stable == candidate,
         "changes": _changes(stable, candidate),
         "diff": list(diff),
-        "instances": wanted,
-        "traffic_rps": traffic_rps,
-        "error_rate": rate,
-        "error_rate_assumed": error_rate is None,
-        "stages": rows,
+        **sights,
+        "sources": dict(sources or {}),
         "total_soak_s": soak.total_seconds(),
         "longest_soak_s": sum((s.soak + s.longest).total_seconds() for s in stages),
         "watch_s": policy.watch.total_seconds(),
         "confidence": policy.confidence,
         "pass": policy.pass_,
         "strict": policy.strict,
-        "sees_enough": _all_see(rows),
+        "policies": [_fit(name, other, policy, wanted, expected) for name, other in (shipped or {}).items()],
         "gates": {"freeze": [_freeze(f) for f in policy.gates.freeze], "approval": list(policy.gates.approval)},
         "way_back": {
             "to": _version(stable, names) if stable is not None else None,
@@ -66,6 +59,24 @@ def plan_report(
             "batch": batch(policy, max(wanted, 1)),
             "lease_s": policy.lease.total_seconds(),
         },
+    }
+
+
+def foresight(policy: Policy, wanted: int, expected: Expected) -> dict[str, Any]:
+    """What every stage of `policy` can see on `wanted` instances, and whether that is what its checks claim."""
+    wanted = max(wanted, 1)
+    rows = [_stage(policy, stage, n, wanted, expected) for n, stage in enumerate(planned(policy, wanted), 1)]
+    _let_pass(policy, rows)
+    return {
+        "instances": wanted,
+        "traffic_rps": expected.rps,
+        "error_rate": ASSUMED_RATE if expected.rate is None else expected.rate,
+        "error_rate_assumed": expected.rate is None,
+        "error_rates": dict(expected.rates),
+        "power": expected.power,
+        "stages": rows,
+        "sees_enough": _all_see(rows),
+        "passes": _all_pass(rows),
     }
 
 
@@ -82,42 +93,50 @@ def _changes(stable: Version | None, candidate: Version) -> list[str]:
     return [part for part in ("release", "config") if getattr(stable, part) != getattr(candidate, part)]
 
 
-def _stage(policy: Policy, stage: PlannedStage, number: int, wanted: int, traffic: float | None, rate: float) -> dict[str, Any]:
-    share = stage.count / wanted
+def _stage(policy: Policy, stage: PlannedStage, number: int, wanted: int, expected: Expected) -> dict[str, Any]:
+    share, checks, helps = stage.count / wanted, [], []
+    for check in policy.checks:
+        if check.source != "probe":
+            checks.append(check_sight(policy, check, stage, wanted, expected))
+            found = advice(policy, check, stage, wanted, expected, checks[-1])
+            helps += [{"check": check.name, **one} for one in found]
     return {
         "number": number,
         "numbers": list(stage.numbers),
         "instances": stage.count,
         "share": share,
+        "candidate_rps": expected.rps * share if expected.rps is not None else None,
         "soak_s": stage.soak.total_seconds(),
         "longest_s": stage.longest.total_seconds(),
         "approval": [n for n in stage.numbers if n in policy.gates.approval],
-        "checks": [_sight(policy, check, stage, wanted, traffic, rate) for check in policy.checks if check.source != "probe"],
-        "journeys": [check.name for check in policy.checks if check.source == "probe"],
+        "checks": checks,
+        "journeys": [journey_sight(check) for check in policy.checks if check.source == "probe"],
+        "advice": helps,
+        "lasts_s": None,
+        "held": None,
     }
 
 
-def _sight(
-    policy: Policy, check: ScrapeCheck | BalancerCheck, stage: PlannedStage, wanted: int, traffic: float | None, rate: float
-) -> dict[str, Any]:
-    """What one check can see in one stage. At full exposure nothing of stable is left to compare with: only a limit can be seen there."""
-    rules, share = counts_rules(policy, check), stage.count / wanted
-    compares = stage.count < wanted
-    needed = needed_at(rules, share, rate) if compares or not rules.compare else math.inf
-    seconds = needed / (traffic * share) if traffic and math.isfinite(needed) else None
-    tolerated = max(rate, rules.floor, 1e-4)
-    sees = None if not traffic or (rules.compare and not compares) else seconds is not None and seconds <= stage.soak.total_seconds()
-    return {
-        "name": check.name,
-        "claims": rules.claims if rules.compare else None,
-        "limit": rules.limit,
-        "from_rate": round(tolerated, 6) if rules.compare else None,
-        "to_rate": round(min(rules.claims * tolerated + rules.margin, 0.999), 6) if rules.compare else None,
-        "needed": math.ceil(needed) if math.isfinite(needed) else None,
-        "takes_s": round(seconds, 3) if seconds is not None else None,
-        "compares": compares and rules.compare,
-        "sees": sees,
-    }
+def _let_pass(policy: Policy, rows: list[dict[str, Any]]) -> None:
+    """Fill in how long each stage lasts until a candidate without a fault may leave it, and whether it is held before that.
+
+    What was seen in earlier stages counts on: of what a check asks for, each stage brings a part.
+    """
+    required = {check.name for check in policy.checks if check.source != "probe" and check.required}
+    done: dict[str, float] = {}
+    for row in rows:
+        lasts = row["soak_s"]
+        asked = [(check["name"], passes_after(policy, check), check) for check in row["checks"] if check["name"] in required]
+        unknown = any(after is None and check["needed"] is not None and check["takes_s"] is None for _, after, check in asked)
+        for name, after, _ in asked:
+            if done.get(name, 0.0) < 1:
+                lasts = max(lasts, float("inf") if after is None else (1 - done.get(name, 0.0)) * after)
+        if unknown:
+            continue
+        row["held"] = lasts > row["soak_s"] + row["longest_s"]
+        row["lasts_s"] = round(min(lasts, row["soak_s"] + row["longest_s"]), 3)
+        for name, after, _ in asked:
+            done[name] = done.get(name, 0.0) + (row["lasts_s"] / after if after else float(after == 0))
 
 
 def _all_see(stages: list[dict[str, Any]]) -> bool | None:
@@ -129,7 +148,30 @@ def _all_see(stages: list[dict[str, Any]]) -> bool | None:
     seen = [(check["name"], check["sees"]) for stage in stages for check in stage["checks"] if check["compares"] or check["claims"] is None]
     if names - {name for name, _ in seen}:
         return False
-    return None if not seen or any(sees is None for _, sees in seen) else all(sees for _, sees in seen)
+    if any(sees is False for _, sees in seen):
+        return False
+    return None if not seen or any(sees is None for _, sees in seen) else True
+
+
+def _all_pass(stages: list[dict[str, Any]]) -> bool | None:
+    """Whether a candidate without a fault gets through every stage; None when that is not known."""
+    held = [stage["held"] for stage in stages]
+    return None if any(h is None for h in held) else not any(held)
+
+
+def _fit(name: str, shipped: Policy, policy: Policy, wanted: int, expected: Expected) -> dict[str, Any]:
+    """Whether a shipped policy with the checks of this one would fit the traffic, and how long it would take to stable."""
+    seen = foresight(shipped.model_copy(update={"checks": policy.checks}), wanted, expected)
+    held = [n for stage in seen["stages"] if stage["held"] for n in stage["numbers"]]
+    lasts = [stage["lasts_s"] for stage in seen["stages"]]
+    return {
+        "name": name,
+        "pass": shipped.pass_,
+        "sees_enough": seen["sees_enough"],
+        "passes": seen["passes"],
+        "held_in": held,
+        "takes_s": None if None in lasts else round(sum(lasts), 3),
+    }
 
 
 def _freeze(freeze: Freeze) -> dict[str, Any]:
@@ -141,107 +183,3 @@ def _freeze(freeze: Freeze) -> dict[str, Any]:
         "timezone": freeze.timezone,
         "reason": freeze.reason,
     }
-
-
-def plan_text(plan: Mapping[str, Any]) -> str:
-    """The plan for people; ends with a newline."""
-    stable = plan["stable"]["name"] if plan["stable"] else "nothing known to be stable"
-    if plan["unchanged"]:
-        return f"nothing to do: {stable} is stable already\n"
-    lines = [f"change: {stable} -> {plan['candidate']['name']} ({' and '.join(plan['changes'])})"]
-    lines += [f"  {line}" for line in plan["diff"]]
-    lines += ["", "stages:", *_stage_lines(plan)]
-    lines.append(f"total soak: {_span(plan['total_soak_s'])}, at most {_span(plan['longest_soak_s'])} while samples are too few")
-    lines += ["", *_sight_lines(plan), "", *_gate_lines(plan), *_back_lines(plan)]
-    return "\n".join(map(plain, lines)) + "\n"
-
-
-def _span(seconds: float) -> str:
-    return format_duration(dt.timedelta(seconds=seconds))
-
-
-def _label(stage: Mapping[str, Any]) -> str:
-    numbers = ", ".join(map(str, stage["numbers"]))
-    return f"stage {numbers}:" if len(stage["numbers"]) == 1 else f"stages {numbers}:"
-
-
-def _stage_lines(plan: Mapping[str, Any]) -> list[str]:
-    rows = []
-    for stage in plan["stages"]:
-        extra = f"; after approval of stage {', '.join(map(str, stage['approval']))}" if stage["approval"] else ""
-        rows.append([_label(stage), f"{stage['instances']} of {plan['instances']} instances for {_span(stage['soak_s'])}{extra}"])
-    return table(rows, indent="  ")
-
-
-def _sight_lines(plan: Mapping[str, Any]) -> list[str]:
-    known = plan["traffic_rps"] is not None
-    rate = format_share(round(plan["error_rate"], 6)) + (" (assumed)" if plan["error_rate_assumed"] else "")
-    traffic = f"{plan['traffic_rps']:g} requests/s" if known else "unknown traffic"
-    lines = [f"what each stage can see, with {traffic} and {rate} bad on stable:"]
-    rows = []
-    for stage in plan["stages"]:
-        label = _label(stage)
-        rows += [[label, f"{check['name']}: {_sight_words(check, stage)}"] for check in stage["checks"]]
-        rows += [[label, f"{name}: three red walks in a row, whatever the traffic"] for name in stage["journeys"]]
-        if not stage["checks"] and not stage["journeys"]:
-            rows.append([label, "only instances that cannot live: the policy has no checks"])
-    lines += table(rows, indent="  ")
-    if plan["sees_enough"] is False:
-        lines.append(f"  warning: not every stage can see what its checks claim in its soak; {_short_of(plan)}")
-    if not known:
-        lines.append("  hint: say how many requests a second there are to see how long each stage needs")
-    return lines
-
-
-def _short_of(plan: Mapping[str, Any]) -> str:
-    if plan["strict"]:
-        return "the rollout is refused, because the policy is `strict`"
-    return "a soak is extended while samples are too few, and then the rollout is held"
-
-
-def _sight_words(check: Mapping[str, Any], stage: Mapping[str, Any]) -> str:
-    if check["claims"] is None:
-        return f"a rate of twice the limit {format_share(check['limit'])} takes {check['needed']:,} requests on the candidate" + _takes(
-            check, stage
-        )
-    if not check["compares"]:
-        limit = f"the limit {format_share(check['limit'])} still counts" if check["limit"] is not None else "what was seen before counts on"
-        return f"no stable instance is left to compare with; {limit}"
-    rise = f"a rise from {format_share(check['from_rate'])} to {format_share(check['to_rate'])}"
-    if check["needed"] is None:
-        return f"cannot see {rise}: the policy tolerates it"
-    return f"{rise} takes {check['needed']:,} requests on the candidate" + _takes(check, stage)
-
-
-def _takes(check: Mapping[str, Any], stage: Mapping[str, Any]) -> str:
-    if check["takes_s"] is None:
-        return ""
-    fits = "within the soak" if check["takes_s"] <= stage["soak_s"] else f"longer than the soak of {_span(stage['soak_s'])}"
-    return f", {spell(check['takes_s'])}: {fits}"
-
-
-def _gate_lines(plan: Mapping[str, Any]) -> list[str]:
-    gates = []
-    for freeze in plan["gates"]["freeze"]:
-        when = (
-            f"cron {freeze['cron']} {freeze['timezone']} for {_span(freeze['for_s'])}"
-            if freeze["cron"]
-            else f"{freeze['from']} to {freeze['until']}"
-        )
-        gates.append(f"freeze {when}" + (f" ({freeze['reason']})" if freeze["reason"] else ""))
-    if plan["gates"]["approval"]:
-        gates.append(f"approval before stage {', '.join(map(str, plan['gates']['approval']))}")
-    return [f"gates: {'; '.join(gates) or 'none'}"]
-
-
-def _back_lines(plan: Mapping[str, Any]) -> list[str]:
-    back = plan["way_back"]
-    to = back["to"]["name"] if back["to"] else "the version found running"
-    rungs = {"restart": "restart what did not take it", "older": "the next older stable version"}
-    ladder = "; ".join(["stop exposing the candidate", *(rungs[rung] for rung in back["ladder"])])
-    return [
-        f"way back: to {to} within {_span(back['within_s'])}: {ladder}; then a relapse watch of {_span(back['relapse_watch_s'])}",
-        f"batch: at most {back['batch']} of {plan['instances']} instances out of service at a time",
-        f"lease: an instance goes back by itself when no guard has spoken for {_span(back['lease_s'])}",
-        f"after promotion: the way back stays armed for {_span(plan['watch_s'])}",
-    ]

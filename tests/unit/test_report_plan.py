@@ -8,13 +8,18 @@ from typing import Any
 
 import pytest
 
+from deployguard.analysis import sights
 from deployguard.analysis.enough import needed_at
+from deployguard.analysis.planner import Pace
 from deployguard.engine.rules import counts_rules
+from deployguard.files.shipped import shipped_policy
 from deployguard.model.policy import Policy
 from deployguard.model.version import Version
 from deployguard.report.diff import MOST_BYTES, directory_diff, hidden
 from deployguard.report.jsons import dump
-from deployguard.report.plan import plan_report, plan_text
+from deployguard.report.plan import plan_report
+from deployguard.report.plan_text import plan_markdown, plan_text
+from deployguard.report.sight import Expected
 from tests.properties.world import NEW, OLD
 
 NAMES = {OLD.release: "v1", NEW.release: "v2"}
@@ -32,7 +37,7 @@ SPEC: dict[str, Any] = {
 
 def planned(wanted: int = 20, traffic: float | None = None, rate: float | None = None, **changes: Any) -> dict[str, Any]:
     """The plan of the example policy with some changes."""
-    plan = plan_report(Policy.model_validate({**SPEC, **changes}), OLD, NEW, wanted, NAMES, traffic, rate)
+    plan = plan_report(Policy.model_validate({**SPEC, **changes}), OLD, NEW, wanted, NAMES, Expected(traffic, rate))
     assert json.loads(dump(plan)) == plan
     return plan
 
@@ -52,18 +57,80 @@ def test_equal_stages_are_shown_as_one_with_their_soaks_added() -> None:
 
 
 def test_each_stage_says_what_its_checks_need() -> None:
-    """The number of requests is the planner's; with traffic it becomes a time, set against the soak."""
+    """The number of requests is the planner's; with traffic it becomes a time, set against the soak, and the smallest ratio seen."""
     policy = Policy.model_validate(SPEC)
-    needed = needed_at(counts_rules(policy, policy.checks[0]), 0.05, 0.001)  # type: ignore[arg-type]
+    rules = counts_rules(policy, policy.checks[0])  # type: ignore[arg-type]
+    pace = Pace(0.05, 4000.0, 1.0)
     check = planned(traffic=4000, rate=0.001)["stages"][0]["checks"][0]
+    needed = needed_at(rules, pace, 0.001)
     assert check["needed"] == pytest.approx(needed, abs=1)
     assert check["takes_s"] == pytest.approx(needed / 200, rel=1e-3)
     assert (check["sees"], check["from_rate"]) == (True, 0.001)
+    ratio = check["sees_ratio"]
+    assert 1.25 < ratio < 2
+    assert sights.counts_chance(rules, pace, 0.001, ratio * 0.001 + 0.0002, 4000 * 900) == pytest.approx(0.9, abs=0.01)
     slow = planned(traffic=4, rate=0.001)
     assert (slow["stages"][0]["checks"][0]["sees"], slow["sees_enough"]) == (False, False)
     assert "longer than the soak of 15m" in plan_text(slow)
     assert "warning: not every stage" in plan_text(slow)
     assert "is refused" in plan_text(planned(traffic=4, rate=0.001, strict=True))
+
+
+def test_what_would_show_more_is_said_in_numbers_of_the_policy() -> None:
+    """A stage that is blind names the exposure, soak, probe or claim that would do, and each of them, applied, does."""
+    errors = {**ERRORS, "claims": 4}
+    short = [{"exposure": "5%", "soak": "10m"}, {"exposure": "100%", "soak": "10m"}]
+    spec: dict[str, Any] = {"checks": [errors], "stages": short, "pass": "soak"}
+    blind = planned(traffic=100, rate=0.002, **spec)
+    (wider, longer, probe, less) = blind["stages"][0]["advice"]
+    assert [one["change"] for one in blind["stages"][0]["advice"]] == ["exposure", "soak", "probe", "claims"]
+    text = plan_text(blind)
+    assert f"exposure {wider['exposure']:.0%} instead of 5%: x{wider['sees_ratio']:g} instead of x" in text
+    assert "instead of 10m; or" in text
+    assert "more requests/s on each arm by a probe (every: " in text
+    walk = {"name": "login", "source": "probe", "every": f"{int(probe['every_s'] * 1000)}ms", "steps": [{"get": "/"}]}
+    for change in (
+        {"stages": [{"exposure": wider["exposure"], "soak": "10m"}, short[1]]},
+        {"stages": [{"exposure": "5%", "soak": f"{int(longer['soak_s']) + 1}s"}, short[1]]},
+        {"checks": [errors, walk]},
+        {"checks": [{**errors, "claims": less["claims"]}]},
+    ):
+        assert planned(traffic=100, rate=0.002, **{**spec, **change})["stages"][0]["checks"][0]["sees"] is True
+
+
+def test_a_stage_that_cannot_prove_is_said_to_hold_and_policies_that_fit_are_named() -> None:
+    """With `pass: proof` and little traffic even a good candidate is held; the plan says where, and which shipped policy would do."""
+    policy = Policy.model_validate(SPEC)
+    shipped = {name: shipped_policy(name) for name in ("production", "low-traffic")}
+
+    def fitting(traffic: float, claims: float) -> dict[str, Any]:
+        checks = Policy.model_validate({**SPEC, "checks": [{**ERRORS, "claims": claims}]})
+        return plan_report(checks, OLD, NEW, 4, NAMES, Expected(traffic, 0.001), shipped=shipped)
+
+    little = fitting(1.0, 10)
+    assert little["passes"] is False
+    assert "also a good candidate is held there" in plan_text(little)
+    assert {p["name"]: p["passes"] for p in little["policies"]} == {"production": False, "low-traffic": True}
+    assert "shipped policies that fit this traffic: low-traffic (" in plan_text(little)
+    much = plan_report(policy, OLD, NEW, 20, NAMES, Expected(20_000, 0.001), shipped=shipped)
+    assert much["passes"] is True
+    assert {p["name"]: p["sees_enough"] for p in much["policies"]} == {"production": True, "low-traffic": True}
+
+
+def test_latency_and_gauges_say_what_they_see() -> None:
+    """A histogram names the growth of the slowest 5% and 1%, a gauge the blocks it takes; markdown shows the same."""
+    checks = [
+        {"name": "latency", "source": "scrape", "histogram": "h_seconds"},
+        {"name": "memory", "source": "scrape", "gauge": "m_bytes"},
+    ]
+    plan = planned(traffic=400, checks=checks, rate=0.001)
+    latency, memory = plan["stages"][1]["checks"]
+    assert [t["tail"] for t in latency["tails"]] == [0.05, 0.01]
+    assert 1.25 < latency["tails"][0]["ratio"] < latency["tails"][1]["ratio"] < 4
+    assert (memory["blocks"], memory["takes_s"]) == (9, 30 + 1 + 9 * 15)
+    assert "in 9 blocks of 15 s in a row" in plan_text(plan)
+    assert "| latency | claims x2: a slowest 5% that became 10%" in plan_markdown(plan).replace("\\", "")
+    assert "nothing to do" in plan_markdown({**plan, "unchanged": True})
 
 
 def test_unknown_traffic_gives_no_time_and_no_promise() -> None:
@@ -72,6 +139,7 @@ def test_unknown_traffic_gives_no_time_and_no_promise() -> None:
     assert (plan["sees_enough"], plan["stages"][0]["checks"][0]["takes_s"], plan["error_rate_assumed"]) == (None, None, True)
     assert "(assumed)" in plan_text(plan)
     assert "hint: say how many requests" in plan_text(plan)
+    assert plan["passes"] is None
 
 
 def test_the_last_stage_has_nothing_to_compare_with() -> None:
