@@ -72,7 +72,7 @@ def _literature(runs: int, *, knows: bool = False) -> list[Played]:
 
 def null_rules(quick: bool, ours: int) -> list[Played]:
     """All rules on a stream without a regression: how often do they roll back a good version within the hour?"""
-    some, many, kayenta = (30, 300, 40) if quick else (300, 3000, 500)
+    some, many, kayenta = (30, 300, 40) if quick else (400, 3000, 500)
     variants = [_ours(SHIPPED, ours), _ours(NO_TOLERANCE, some), _ours(BARE, some), _reference(LATE_SHARE, many)]
     return [*variants, *_tools(many, kayenta, strict=True), *_literature(many)]
 
