@@ -3,11 +3,11 @@
 A bet's log capital is a walk: every request adds a drift and a spread, the first two moments of its log factor under the regression in
 question. The evidence passes 1/alpha no later than its best bet alone would, so the bar of a bet is
 
-    ln(1/alpha) + ln(1/weight of the signal) + ln(1/weight of the bet) + ln 2 (half of the capital waits for a late onset) + the excess
+    ln(1/alpha) + ln(1/weight of the signal) + ln(1/weight of the bet) + ln(1/part that does not wait for a late onset) + the excess
 
 where the excess is what a walk that is looked at once per poll lacks on average when it arrives (`passage.EXCESS`). The probability of
 having passed the bar is Wald's law of the first passage, not the normal law at the end, which forgets the paths that had been there and
-fell back. The half that waits for a late onset restarts all the time: where the drift is small beside the spread it arrives first.
+fell back. The part that waits for a late onset restarts all the time: where the drift is small beside the spread it arrives first.
 Measured against the engine: docs/statistics.md, section 12.
 """
 
@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from deployguard.analysis.bets import Grid, shifted
-from deployguard.analysis.eprocess import ONSET_SECONDS
+from deployguard.analysis.eprocess import LATE_SHARE, ONSET_SECONDS
 from deployguard.analysis.passage import EXCESS, Restarting, passed, restarting
 from deployguard.analysis.projection import boundary
 from deployguard.analysis.strata import PATIENCE
@@ -27,6 +27,7 @@ POWER = 0.9
 """How certainly a regression is seen that is called visible, unless somebody asks for another power."""
 _FAR = 1e13
 _AGES = 3
+_LONGEST = 20.0
 _OFTEN = 0.3
 """Bad requests in a poll below which two of them hardly ever meet."""
 _MANY = 40.0
@@ -63,7 +64,7 @@ class Bet:
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """The log capital of one bet: drift and spread per request of both arms, the bar, and that of the half which bets on a late onset."""
+    """The log capital of one bet: drift and spread per request of both arms, the bar, and that of the part that bets on a late onset."""
 
     drift: float
     spread: float
@@ -119,18 +120,19 @@ def walks(
     """
     kinds = _kinds(pace, p1, p0, least)
     laid = [(kind, bets_at(kind.mine / (kind.mine + kind.theirs))) for kind in kinds]
-    size = sum(kind.often * (kind.mine + kind.theirs) for kind in kinds)
+    size = sum(kind.often * (kind.mine + kind.theirs) for kind in kinds) / sum(kind.often for kind in kinds)
     most = None if pace.cap is None or pace.rate <= 0 else math.log(pace.cap)
     found = []
     for number, bet in enumerate(laid[0][1]):
         mean, variance = _moments([(kind, bets[number]) for kind, bets in laid], pace.phi, most)
         drift, spread = mean / size, variance / size
         excess = max(EXCESS * math.sqrt(variance), _leap([(kind, bets[number]) for kind, bets in laid], pace.phi)) if pace.rate > 0 else 0.0
-        own = bar + math.log(1 / bet.weight) + (math.log(2) if late_onset else 0.0) + excess
+        own = bar + math.log(1 / bet.weight) + excess
         late = None
         if late_onset and pace.rate > 0 and spread > 0:
-            late = own + math.log(max(ONSET_SECONDS * pace.rate / (_TYPICAL / spread + size), 1.0)) + excess
-        found.append(Walk(drift, spread, own, late))
+            entering = ONSET_SECONDS * pace.rate / (_TYPICAL / spread + size)
+            late = own + math.log(1 / LATE_SHARE) + math.log(max(entering, 1.0)) + excess
+        found.append(Walk(drift, spread, own + (math.log(1 / (1 - LATE_SHARE)) if late_onset else 0.0), late))
     return found
 
 
@@ -146,14 +148,20 @@ def _kinds(pace: Pace, p1: float, p0: float, least: float) -> list[_Kind]:
     if least >= PATIENCE or pace.interval * bad > _OFTEN:
         seconds = max(pace.interval, least)
         return [_Kind(o, n1, n1 * p1, n0, n0 * p0, False) for o, n1, n0 in _held(rate1 * seconds, rate0 * seconds)]
-    quiet = math.exp(-PATIENCE * bad)
+    quiet, guilty = math.exp(-PATIENCE * bad), rate1 * p1 / bad
+    poll1, poll0 = rate1 * pace.interval, rate0 * pace.interval
     kinds = [_Kind(quiet * o, n1, 0.0, n0, 0.0, True) for o, n1, n0 in _held(rate1 * PATIENCE, rate0 * PATIENCE)]
     for number in range(_AGES):
-        # How old the pile is when something bad comes: an exponential time, cut off where a quiet pile is closed.
-        age = -math.log1p(-(number + 0.5) / _AGES * (1 - quiet)) / bad + pace.interval / 2
-        often, guilty = (1 - quiet) / _AGES, rate1 * p1 / bad
-        kinds += [_Kind(often * guilty * o, n1 + 1, 1.0, n0, 0.0, True) for o, n1, n0 in _held(rate1 * age, rate0 * age, least=0)]
-        kinds += [_Kind(often * (1 - guilty) * o, n1, 0.0, n0 + 1, 1.0, True) for o, n1, n0 in _held(rate1 * age, rate0 * age)]
+        # How old the pile is when something bad comes: an exponential time, cut off where a quiet pile is closed. What is in it by then
+        # is a block of its own, unless nothing of the candidate is.
+        age, often = -math.log1p(-(number + 0.5) / _AGES * (1 - quiet)) / bad, (1 - quiet) / _AGES
+        empty = math.exp(-rate1 * age)
+        piled = max(rate1 * age / max(1 - empty, 1e-9), 1.0)
+        kinds.append(_Kind(often * (1 - empty), piled, 0.0, max(rate0 * age, 1.0), 0.0, True))
+        for before, waited in ((1 - empty, 0.0), (empty, age)):
+            several = _held(poll1, poll0 + rate0 * waited, least=0)
+            kinds += [_Kind(often * before * guilty * o, n1 + 1, 1.0, n0, 0.0, True) for o, n1, n0 in several]
+        kinds += [_Kind(often * (1 - guilty) * o, n1, 0.0, n0 + 1, 1.0, True) for o, n1, n0 in _held(poll1, poll0)]
     return [kind for kind in kinds if kind.often > 1e-9]
 
 
@@ -170,7 +178,9 @@ def _held(mine: float, theirs: float, least: int = 1) -> list[tuple[float, float
     last = math.ceil(mine + 4 * math.sqrt(mine) + 2)
     raw = [(k, math.exp(k * math.log(mine) - mine - math.lgamma(k + 1))) for k in range(least, last + 1)]
     whole = sum(chance for _, chance in raw)
-    theirs = max(theirs / -math.expm1(-mine) if least else theirs, 1.0)
+    if least:  # the pile goes on until there is one
+        theirs *= min(1 / -math.expm1(-mine), _LONGEST)
+    theirs = max(theirs, 1.0)
     return [(chance / whole, float(k), theirs) for k, chance in raw]
 
 
@@ -190,13 +200,13 @@ def _moments(laid: Sequence[tuple[_Kind, Bet]], phi: float, most: float | None) 
         second += kind.often * (mean * mean + inner)
     whole = sum(kind.often for kind, _ in laid)
     first, second = first / whole, second / whole
-    return first, second - first * first
+    return first, max(second - first * first, 0.0)
 
 
 def _leap(laid: Sequence[tuple[_Kind, Bet]], phi: float) -> float:
-    """What a walk overshoots that arrives by single leaps: half of what one bad request of the candidate adds."""
+    """What a walk overshoots that arrives by single leaps: a third of what one bad request of the candidate adds (measured)."""
     leaps = [(kind.often, (bet.bad1 - bet.good1) / phi) for kind, bet in laid if kind.fixed and kind.bad1]
-    return sum(often * leap for often, leap in leaps) / sum(often for often, _ in leaps) / 2 if leaps else 0.0
+    return sum(often * leap for often, leap in leaps) / sum(often for often, _ in leaps) / 3 if leaps else 0.0
 
 
 def _capped(mean: float, variance: float, expected: float, step: float, most: float) -> tuple[float, float]:
@@ -234,7 +244,7 @@ def sees(found: Sequence[Walk], requests: float, power: float) -> bool:
 
 
 def _late(walk: Walk, requests: float) -> Restarting | None:
-    """The law of the half that waits for a late onset, where the spread is large enough for it to matter."""
+    """The law of the part that waits for a late onset, where the spread is large enough for it to matter."""
     if walk.late is None or walk.spread * requests < 0.3 * walk.late * walk.late:
         return None
     return restarting(walk.drift, walk.spread, walk.late)
