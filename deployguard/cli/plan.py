@@ -49,6 +49,7 @@ def plan(
     Example: deployguard plan -f guard.yaml --release ./build --traffic 50
     """
     from deployguard.cli.opening import first_names
+    from deployguard.clock import now
     from deployguard.engine.begin import current_stable, refusal
     from deployguard.files.guard_file import load_bundle, resolve
     from deployguard.files.shipped import shipped_names, shipped_policy
@@ -61,6 +62,7 @@ def plan(
     from deployguard.stores.readings import FileReadings
     from deployguard.wiring.expect import expected
     from deployguard.wiring.guard import fleet_directory
+    from deployguard.wiring.remarks import remarks
 
     output_format(output, "text", "json", "yaml", "markdown")
     wanted_power = power_of(power)
@@ -99,11 +101,14 @@ def plan(
     )
     shipped = {name: shipped_policy(name) for name in shipped_names() if name != resolved.policy_name}
     data = plan_report(resolved.policy, stable, candidate, view.wanted, names, traffic_known, changes, sources=sources, shipped=shipped)
+    data["remarks"] = remarks(resolved.policy, view.instances, now())
     data["refused"] = refusal(document, stable, candidate, "") or None
     if output in ("json", "yaml"):
         write_data(data, output)
         return
     typer.echo((plan_markdown if output == "markdown" else plan_text)(data).rstrip("\n"))
+    for remark in data["remarks"]:
+        typer.echo(f"note: check {remark['check']}: {remark['text']}")
     if data["refused"]:
         typer.echo(f"\nit would be refused: {data['refused']}")
 

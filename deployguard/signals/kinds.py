@@ -24,11 +24,17 @@ V = TypeVar("V")
 class Kind(Protocol):
     """One kind of check. `names` are the metrics it reads, `histogram` the one that may come as a native histogram.
 
-    What it makes of an instance's page is its own affair; it gets it back to make the reading of an arm.
+    What it makes of an instance's page is its own affair; it gets it back to make the reading of an arm. `optional` are the selectors that
+    need not match anything.
     """
 
     names: tuple[str, ...]
     histogram: str
+    optional: tuple[str, ...]
+
+    @property
+    def note(self) -> str:
+        """What a person should know of how the pages are read; empty when there is nothing."""
 
     def of(self, page: Shown) -> Any:
         """What one instance shows, or the `Failure` that says why it cannot be told."""
@@ -44,7 +50,7 @@ def kind_of(check: ScrapeCheck) -> Kind:
     """What reads the pages for `check`."""
     if check.histogram:
         within = check.within.total_seconds() if check.within is not None else None
-        return Slow(check.name, check.histogram, within) if within is not None else Latency(check.histogram)
+        return Slow(check.histogram, within) if within is not None else Latency(check.histogram)
     if check.classes:
         return _Classes(check.classes)
     return _Gauge(check.gauge) if check.gauge else _Counts(check)
@@ -54,6 +60,8 @@ class _All(Generic[V]):
     """Kinds whose instances can always be added up."""
 
     histogram = ""
+    optional: tuple[str, ...] = ()
+    note = ""
 
     def agreed(self, found: dict[str, V | Failure]) -> dict[str, V | Failure]:
         return found
@@ -81,6 +89,7 @@ class _Counts(_All[Split]):
         self.names: tuple[str, ...] = tuple(dict.fromkeys((self._total.name, self._bad.name)))
         label, listed = next(iter(check.strata.items()), ("", []))
         self._label, self._strata = label, (*dict.fromkeys((*listed, REST)),) if label else ()
+        self.optional = (check.bad, *((f'{self._total.name}{{{label}=~".+"}}',) if label else ()))
         self._orders = Orders(self._places)
 
     def _places(self, series: tuple[Series, ...]) -> tuple[tuple[int, ...], dict[str, _Places]]:
@@ -119,7 +128,8 @@ class _Classes(_All[tuple[float, ...]]):
     """`classes`: a series counts in the last class, which is the worst, that selects it."""
 
     def __init__(self, classes: Sequence[str]) -> None:
-        self._said, self._classes = tuple(classes), tuple(map(parse_selector, classes))
+        self._said = self.optional = tuple(classes)
+        self._classes = tuple(map(parse_selector, classes))
         self.names: tuple[str, ...] = tuple(dict.fromkeys(one.name for one in self._classes))
         self._orders = Orders(self._places)
 

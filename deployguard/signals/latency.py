@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from deployguard.signals.fetch import Failure
 from deployguard.signals.histogram import SCHEMAS, Categories, Native, beyond, by_category, cut_at, of_natives, rebinned, usual_edges
 from deployguard.signals.shown import Orders, Shown, column_of, countable, no_series, not_a_count, picked
 
-_log = logging.getLogger(__name__)
 _UNITS = {"_milliseconds": 1e3, "_ms": 1e3, "_microseconds": 1e6, "_us": 1e6, "_nanoseconds": 1e9, "_ns": 1e9}
 """How many of the unit that a histogram's name ends with make a second; without one it is in seconds."""
 Labels = tuple[tuple[str, str], ...]
@@ -38,6 +36,13 @@ class _Buckets:
 
 class _Histogram:
     """The requests of an instance by category, summed over the series that the selector takes."""
+
+    optional: tuple[str, ...] = ()
+
+    @property
+    def note(self) -> str:
+        """Nothing is to be known of it."""
+        return ""
 
     def __init__(self, histogram: str) -> None:
         self._said, self._selector = histogram, parse_selector(histogram)
@@ -161,9 +166,8 @@ class Slow(_Histogram):
     other requests, and the difference would look like a change of the service.
     """
 
-    def __init__(self, check: str, histogram: str, within: float) -> None:
+    def __init__(self, histogram: str, within: float) -> None:
         super().__init__(histogram)
-        self._check = check
         self._within = within * next((scale for unit, scale in _UNITS.items() if self.histogram.endswith(unit)), 1.0)
         self._written = format_duration(dt.timedelta(seconds=within))
         self._cut: float | None = None
@@ -172,21 +176,16 @@ class Slow(_Histogram):
         """Those without the bound in use are failures."""
         whole = [one for one in found.values() if isinstance(one, Categories)]
         if self._cut is None and whole:
-            self._cut = self._chosen(usual_edges(whole))
+            self._cut = cut_at(usual_edges(whole), self._within)
         return {uid: self._cuttable(one) if isinstance(one, Categories) else one for uid, one in found.items()}
 
-    def _chosen(self, edges: tuple[float, ...]) -> float | None:
-        cut = cut_at(edges, self._within)
-        if cut is not None and not math.isclose(cut, self._within):
-            _log.warning(
-                "check %s: `%s` has no bucket that ends at %s (%g); what is slower than %g counts as bad",
-                self._check,
-                self._said,
-                self._written,
-                self._within,
-                cut,
-            )
-        return cut
+    @property
+    def note(self) -> str:
+        """Where slow begins when it is not where the check says."""
+        if self._cut is None or math.isclose(self._cut, self._within):
+            return ""
+        unit = f" ({self._within:g})" if f"{self._within:g}s" != self._written else ""
+        return f"`{self._said}` has no bucket that ends at {self._written}{unit}; what is slower than {self._cut:g} counts as bad"
 
     def _cuttable(self, one: Categories) -> Categories | Failure:
         if self._cut is None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import datetime as dt
+import logging
 import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -17,7 +18,9 @@ from deployguard.model.target import STABLE, Arm, Instance
 from deployguard.signals.exposition import Memo, openmetrics, parse_page
 from deployguard.signals.fetch import PROTOBUF, Failure, Fetcher, Page
 from deployguard.signals.kinds import kind_of
-from deployguard.signals.shown import Shown
+from deployguard.signals.shown import Shown, unknown
+
+_log = logging.getLogger(__name__)
 
 
 class ScrapePool:
@@ -102,7 +105,8 @@ class ScrapeSource:
     """The numbers of one scrape check."""
 
     def __init__(self, check: ScrapeCheck, pool: ScrapePool) -> None:
-        self._path, self._pool, self._kind = check.path, pool, kind_of(check)
+        self._name, self._path, self._pool, self._kind = check.name, check.path, pool, kind_of(check)
+        self._noted = False
         pool.want(check.path, self._kind.names, self._kind.histogram)
 
     def read(self, arm: Arm, instances: tuple[Instance, ...], through: dt.datetime | None, now: dt.datetime) -> Answer:  # noqa: ARG002
@@ -117,8 +121,21 @@ class ScrapeSource:
         failed = {one.id: what for one in asked if isinstance(what := found[one.uid], Failure)}
         if not _speaks(arm, asked, read):
             return _missing(failed, len(asked))
+        if self._kind.note and not self._noted:
+            self._noted = True
+            _log.warning("check %s: %s", self._name, self._kind.note)
         born = {one.uid: one.started for one in asked if one.uid in read and one.started is not None}
         return self._kind.reading(now, read, born, tuple(one.uid for one in asked if one.uid not in read))
+
+    def remarks(self, instances: tuple[Instance, ...], now: dt.datetime) -> list[str]:
+        """What a person should know before a rollout: that nothing can be read, how it is read, and what is selected in vain."""
+        self._noted = True
+        answer = self.read(STABLE, instances, None, now)
+        if isinstance(answer, Missing):
+            return [f"cannot be read ({answer.reason}): {answer.detail}"]
+        asked = tuple(one for one in instances if one.address and one.started is not None)
+        pages = [page for page in self._pool.pages(self._path, asked, now).values() if isinstance(page, Shown)]
+        return [text for text in (self._kind.note, *(unknown(one, pages) for one in self._kind.optional)) if text]
 
     def close(self) -> None:
         """Close the connections of the pool; another source that still reads opens new ones."""

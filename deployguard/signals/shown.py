@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from deployguard.model.selector import parse_selector
 from deployguard.signals.exposition import Column, Series
 from deployguard.signals.fetch import Failure
 from deployguard.signals.histogram import Native
@@ -81,3 +82,13 @@ def countable(values: list[float]) -> bool:
 def no_series(*selectors: str) -> Failure:
     """That none of the selectors takes anything."""
     return Failure("no_series", f"no series matches {' or '.join(f'`{one}`' for one in selectors)}")
+
+
+def unknown(text: str, pages: Sequence[Shown]) -> str:
+    """What the selector `text` asks for that is on none of the pages: its metric, or a label; empty when both are there."""
+    selector = parse_selector(text)
+    series = [one for page in pages for one in page.columns.get(selector.name, _NOTHING).series]
+    if not series:
+        return f"no instance shows a metric `{selector.name}`: it is misspelt, or nothing was counted yet"
+    lost = next((m.label for m in selector.matchers if m.op in ("=", "=~") and not any(m.label in one.labels for one in series)), "")
+    return f"no series of `{selector.name}` has a label `{lost}`" if lost else ""

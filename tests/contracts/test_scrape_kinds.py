@@ -211,6 +211,32 @@ def test_an_instance_without_a_number_is_unread(servers: Servers, pool: ScrapePo
     assert answer == Gauges(NOW, {"u1": 2}, {"u1": NOW}, ("u2", "u3", "u4"))
 
 
+def test_what_is_selected_in_vain_is_remarked_on(servers: Servers, pool: ScrapePool, caplog: pytest.LogCaptureFixture) -> None:
+    """Before a rollout: what cannot be read, which metric or label is nowhere, and where slow begins; bad without a series is no remark."""
+    page = b'requests_total{code="200"} 5\nh_bucket{le="1"} 3\nh_bucket{le="+Inf"} 4\n'
+    instances = (servers.add(page), servers.add(page))
+
+    def remarks(**fields: Any) -> list[str]:
+        return ScrapeSource(check(**fields), pool).remarks(instances, NOW)
+
+    assert remarks(bad='requests_total{code=~"5.."}', total="requests_total") == []
+    assert remarks(bad="request_errors_total", total="requests_total") == [
+        "no instance shows a metric `request_errors_total`: it is misspelt, or nothing was counted yet"
+    ]
+    assert remarks(bad='requests_total{status="500"}', total="requests_total") == ["no series of `requests_total` has a label `status`"]
+    assert remarks(bad='requests_total{code="5"}', total="requests_total", strata={"route": ["/"]}) == [
+        "no series of `requests_total` has a label `route`"
+    ]
+    assert remarks(classes=["requests_total", "lost_total"]) == [
+        "no instance shows a metric `lost_total`: it is misspelt, or nothing was counted yet"
+    ]
+    assert remarks(gauge="queue") == ["cannot be read (no_series): 0 of 2 instances read; id-u1: no series matches `queue`"]
+    assert remarks(histogram="h") == []
+    assert remarks(histogram="h", within="1s") == []
+    assert remarks(histogram="h", within="300ms") == ["`h` has no bucket that ends at 300ms (0.3); what is slower than 1 counts as bad"]
+    assert not caplog.messages, "remarks are for the caller to show"
+
+
 # Histograms that are not as they should be
 
 
