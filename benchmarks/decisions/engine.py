@@ -33,7 +33,7 @@ _LOST: Answer = Missing("timeout")
 
 @dataclass(frozen=True)
 class Settings:
-    """A variant of the check: its tolerance and its protections. `alone`: the check has all of alpha, not nine tenths."""
+    """A variant of the check: its tolerance and its protections. `dispersion` None: measured; `alone`: all of alpha, not nine tenths."""
 
     name: str
     ratio: float = 1.25
@@ -43,12 +43,15 @@ class Settings:
     capped: bool = True
     alone: bool = False
     claims: float = 2.0
+    dispersion: float | None = None
     alpha: float = 0.01
 
     def policy(self, kind: str) -> Policy:
         """The policy that a user would write for it; `kind` is "counts" or "latency"."""
         worse: dict[str, Any] = {"ratio": self.ratio, "margin": self.margin}
         check: dict[str, Any] = {"name": "it", "source": "balancer", "claims": self.claims, "worse_than_stable": worse}
+        if self.dispersion is not None:
+            check["dispersion"] = self.dispersion
         if kind == "latency":
             check |= {"source": "scrape", "histogram": "seconds"}
         else:

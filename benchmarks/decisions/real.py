@@ -178,14 +178,14 @@ def _detections(data: Nezha, seed: int) -> list[Row]:
 
 
 def _against(mine: list[Ints], theirs: list[Ints], rng: np.random.Generator) -> tuple[list[Ints], list[Ints], list[Ints]]:
-    """The candidate's slots, as many sums of stable's beside them, and the rest of stable's as history; stable's in random order."""
-    order = [theirs[n] for n in rng.permutation(len(theirs))]
-    beside = max(len(order) // 2, min(len(order), len(mine)))
+    """The candidate's slots, as many sums of stable's beside them drawn at random, and the rest of stable's in order of time as history."""
+    beside = max(len(theirs) // 2, min(len(theirs), len(mine)))
     each = max(beside // len(mine), 1)
-    sums = [np.sum(order[n * each : (n + 1) * each], axis=0) for n in range(len(mine)) if order[n * each : (n + 1) * each]]
-    none = np.zeros_like(mine[0])
-    sums += [none] * (len(mine) - len(sums))
-    return mine, sums, order[len(mine) * each :]
+    drawn = rng.permutation(len(theirs))[: each * len(mine)]
+    sums = [np.sum([theirs[n] for n in drawn[k * each : (k + 1) * each]], axis=0) for k in range(len(mine)) if k * each < len(drawn)]
+    sums += [np.zeros_like(mine[0])] * (len(mine) - len(sums))
+    rest = sorted(set(range(len(theirs))) - set(drawn.tolist()))
+    return mine, sums, [theirs[n] for n in rest]
 
 
 def _hard(data: Nezha, seed: int, thin: int) -> list[Row]:
