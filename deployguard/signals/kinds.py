@@ -11,6 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from deployguard.model.check import ScrapeCheck
 from deployguard.model.reading import Answer, Buckets, Counter, Counters, Gauges
 from deployguard.model.selector import parse_selector
+from deployguard.model.target import Arm
 from deployguard.signals.exposition import Column, Series
 from deployguard.signals.fetch import Failure
 from deployguard.signals.latency import Latency, Slow
@@ -39,7 +40,7 @@ class Kind(Protocol):
     def of(self, page: Shown) -> Any:
         """What one instance shows, or the `Failure` that says why it cannot be told."""
 
-    def agreed(self, found: dict[str, Any]) -> dict[str, Any]:
+    def agreed(self, found: dict[str, Any], arm: Arm) -> dict[str, Any]:
         """The same by instance uid, with a failure for each instance that cannot be added to the others."""
 
     def reading(self, at: dt.datetime, read: dict[str, Any], born: dict[str, dt.datetime], unread: tuple[str, ...]) -> Answer:
@@ -63,7 +64,7 @@ class _All(Generic[V]):
     optional: tuple[str, ...] = ()
     note = ""
 
-    def agreed(self, found: dict[str, V | Failure]) -> dict[str, V | Failure]:
+    def agreed(self, found: dict[str, V | Failure], arm: Arm) -> dict[str, V | Failure]:  # noqa: ARG002
         return found
 
 

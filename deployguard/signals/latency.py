@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from deployguard.model.reading import Answer, Buckets, Counter, Counters
 from deployguard.model.selector import Selector, parse_selector
+from deployguard.model.target import STABLE, Arm
 from deployguard.model.units import format_duration
 from deployguard.signals.exposition import Column, Series
 from deployguard.signals.fetch import Failure
@@ -141,7 +143,7 @@ def _bound(text: str) -> float | None:
 class Latency(_Histogram):
     """`histogram` alone: requests by category."""
 
-    def agreed(self, found: dict[str, Categories | Failure]) -> dict[str, Categories | Failure]:
+    def agreed(self, found: dict[str, Categories | Failure], arm: Arm) -> dict[str, Categories | Failure]:  # noqa: ARG002
         """On the edges that most instances have; those that lack one of them are failures."""
         whole = [one for one in found.values() if isinstance(one, Categories)]
         edges = usual_edges(whole) if whole else ()
@@ -163,7 +165,8 @@ class Slow(_Histogram):
     """`histogram` and `within`: requests that took longer, and all of them.
 
     Counted is beyond the smallest bucket bound of at least `within`. It is chosen once and for both arms: a bound that moved would count
-    other requests, and the difference would look like a change of the service.
+    other requests, and the difference would look like a change of the service. Stable's bounds decide, so that a guard that is started
+    again in the middle of a rollout chooses as the one before; where stable does not answer, the candidate's do, one poll later.
     """
 
     def __init__(self, histogram: str, within: float) -> None:
@@ -171,12 +174,19 @@ class Slow(_Histogram):
         self._within = within * next((scale for unit, scale in _UNITS.items() if self.histogram.endswith(unit)), 1.0)
         self._written = format_duration(dt.timedelta(seconds=within))
         self._cut: float | None = None
+        self._waited = False
+        self._lock = threading.Lock()  # both arms are read at once
 
-    def agreed(self, found: dict[str, Categories | Failure]) -> dict[str, Categories | Failure]:
+    def agreed(self, found: dict[str, Categories | Failure], arm: Arm) -> dict[str, Categories | Failure]:
         """Those without the bound in use are failures."""
         whole = [one for one in found.values() if isinstance(one, Categories)]
-        if self._cut is None and whole:
-            self._cut = cut_at(usual_edges(whole), self._within)
+        with self._lock:
+            if self._cut is None and whole:
+                if arm != STABLE and not self._waited:
+                    self._waited = True
+                    early = Failure("edges", f"stable's bounds of `{self._said}` are not known yet")
+                    return {uid: early if isinstance(one, Categories) else one for uid, one in found.items()}
+                self._cut = cut_at(usual_edges(whole), self._within)
         return {uid: self._cuttable(one) if isinstance(one, Categories) else one for uid, one in found.items()}
 
     @property

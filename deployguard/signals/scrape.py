@@ -116,7 +116,7 @@ class ScrapeSource:
             return Missing("no_instance", f"no started instance of the {arm} arm has an address")
         pages = self._pool.pages(self._path, asked, now)
         found = {uid: page if isinstance(page, Failure) else self._kind.of(page) for uid, page in pages.items()}
-        found = self._kind.agreed(found)
+        found = self._kind.agreed(found, arm)
         read = {uid: what for uid, what in found.items() if not isinstance(what, Failure)}
         failed = {one.id: what for one in asked if isinstance(what := found[one.uid], Failure)}
         if not _speaks(arm, asked, read):

@@ -19,7 +19,7 @@ from prometheus_client.exposition import choose_encoder
 
 from deployguard.model.check import ScrapeCheck
 from deployguard.model.reading import Answer, Buckets, Counter, Counters, Gauges, Missing
-from deployguard.model.target import CANDIDATE, Instance
+from deployguard.model.target import CANDIDATE, STABLE, Instance
 from deployguard.model.version import Version
 from deployguard.signals.histogram import FINEST
 from deployguard.signals.scrape import ScrapePool, ScrapeSource
@@ -38,6 +38,7 @@ class Servers:
 
     def __init__(self) -> None:
         self.accepted: list[str] = []
+        self.binary: list[tuple[str, bool]] = []
         self._servers: list[ThreadingHTTPServer] = []
 
     def add(self, page: bytes | CollectorRegistry, protobuf: bytes = b"", kind: str = TEXT) -> Instance:
@@ -49,6 +50,7 @@ class Servers:
             def do_GET(self) -> None:
                 accept = self.headers["Accept"]
                 outer.accepted.append(accept)
+                outer.binary.append((self.path, "protobuf" in accept))
                 body, said = page, kind
                 if isinstance(page, CollectorRegistry):
                     encode, said = choose_encoder(accept)
@@ -96,8 +98,9 @@ def check(**fields: Any) -> ScrapeCheck:
     return ScrapeCheck.model_validate({"name": "a", **fields})
 
 
-def read(pool: ScrapePool, asked: ScrapeCheck, *instances: Instance, after: int = 0) -> Answer:
-    return ScrapeSource(asked, pool).read(CANDIDATE, instances, None, NOW + dt.timedelta(seconds=after))
+def read(pool: ScrapePool, asked: ScrapeCheck, *instances: Instance) -> Answer:
+    """What is read of stable for a check on slow requests, as its bounds decide, and of the candidate otherwise."""
+    return ScrapeSource(asked, pool).read(STABLE if asked.within else CANDIDATE, instances, None, NOW)
 
 
 def buckets(pool: ScrapePool, histogram: str, *instances: Instance) -> Buckets:
@@ -307,10 +310,22 @@ def test_the_bound_of_slow_requests_never_moves(servers: Servers, pool: ScrapePo
     stable = servers.add(b'h_bucket{le="0.5"} 1\nh_bucket{le="1"} 3\nh_bucket{le="+Inf"} 6\n')
     candidate = servers.add(b'h_bucket{le="0.25"} 1\nh_bucket{le="1"} 3\nh_bucket{le="+Inf"} 6\n')
     source = ScrapeSource(check(histogram="h", within="200ms"), pool)
-    assert source.read(CANDIDATE, (stable,), None, NOW) == Counters(NOW, {"u1": Counter(5, 6)}, {"u1": NOW})
+    early = source.read(CANDIDATE, (candidate,), None, NOW)
+    assert isinstance(early, Missing)
+    assert "stable's bounds of `h` are not known yet" in early.detail
+    assert source.read(STABLE, (stable,), None, NOW) == Counters(NOW, {"u1": Counter(5, 6)}, {"u1": NOW})
     answer = source.read(CANDIDATE, (candidate,), None, NOW)
     assert isinstance(answer, Missing)
     assert (answer.reason, "no bucket that ends at 0.5 any more" in answer.detail) == ("edges", True)
+
+
+def test_without_stable_the_bound_is_the_candidates(servers: Servers, pool: ScrapePool) -> None:
+    """At full exposure there is no stable instance to choose by: a guard that starts there has its numbers one poll later."""
+    source = ScrapeSource(check(histogram="h", within="200ms"), pool)
+    candidate = servers.add(b'h_bucket{le="0.25"} 1\nh_bucket{le="1"} 3\nh_bucket{le="+Inf"} 6\n')
+    answers = [source.read(arm, (candidate,) if arm == CANDIDATE else (), None, NOW) for arm in (CANDIDATE, STABLE, CANDIDATE)]
+    assert [isinstance(answer, Missing) for answer in answers] == [True, True, False]
+    assert answers[-1] == Counters(NOW, {"u1": Counter(5, 6)}, {"u1": NOW})
 
 
 # Native histograms, from a page of client_golang
@@ -355,7 +370,9 @@ def test_protobuf_is_asked_for_once_text_shows_no_buckets(servers: Servers, pool
         now = NOW + dt.timedelta(seconds=tick)
         assert isinstance(source.read(CANDIDATE, (one,), None, now), Buckets)
         assert elsewhere.read(CANDIDATE, (one,), None, now) == Gauges(now, {"u1": -3.5}, {"u1": NOW})
-    assert ["protobuf" in accept for accept in servers.accepted] == [False, True, False, True, False]
+    first, second = servers.binary[:3], servers.binary[3:]
+    assert first == [("/metrics", False), ("/metrics", True), ("/other", False)]
+    assert sorted(second) == [("/metrics", True), ("/other", False)], "pages of one tick are asked for together"
     answer = source.read(CANDIDATE, (two,), None, NOW + dt.timedelta(seconds=9))
     assert isinstance(answer, Buckets)
     assert (answer.edges, answer.by_instance) == ((1.0,), {"u2": (3, 1)}), "a client without protobuf goes on answering in text"
@@ -374,7 +391,7 @@ def test_other_checks_read_the_protobuf_page_too(servers: Servers, pool: ScrapeP
     text = [read(pool, one_check, one) for one_check in asked]
     binary = ScrapePool(timeout=20.0)
     sources = [ScrapeSource(one_check, binary) for one_check in [*asked, check(histogram="plain_seconds")]]
-    answers = [source.read(CANDIDATE, (one,), None, NOW) for source in sources]
+    answers = [source.read(STABLE, (one,), None, NOW) for source in sources]
     binary.close()
     assert not any(isinstance(answer, Missing) for answer in text)
     assert answers[:-1] == text

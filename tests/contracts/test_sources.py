@@ -74,7 +74,10 @@ def scrape(address: str) -> Source:
 
 
 def slow(address: str) -> Source:
-    return ScrapeSource(ScrapeCheck(name="a", histogram="took_seconds", within=SECOND / 2), ScrapePool(20.0))
+    source = ScrapeSource(ScrapeCheck(name="a", histogram="took_seconds", within=SECOND / 2), ScrapePool(20.0))
+    if address:  # stable's bounds decide where slow begins
+        source.read(STABLE, (instance("u", address),), None, NOW)
+    return source
 
 
 def latency(address: str) -> Source:
