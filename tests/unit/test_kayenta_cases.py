@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 np = pytest.importorskip("numpy", reason="the benchmarks' extra is not installed")
-from benchmarks.decisions.peers import kayenta_test as kayenta  # noqa: E402 - needs numpy
+from benchmarks.decisions.peers import kayenta_judge as kayenta  # noqa: E402 - needs numpy
 
 FOLDER = os.environ.get("DEPLOYGUARD_DATA")
 CHECKS = 92

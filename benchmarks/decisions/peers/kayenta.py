@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.decisions.peers import end_of_minute, per_minute, rates
-from benchmarks.decisions.peers.kayenta_test import HIGH, NODATA, Judge, Metric, score, without_nan
+from benchmarks.decisions.peers.kayenta_judge import HIGH, NODATA, Judge, Metric, score, without_nan
 from benchmarks.decisions.streams import NEVER, Bools, Counts, Floats, Ints
 
 if TYPE_CHECKING:
