@@ -36,12 +36,12 @@ REFERENCE = _grid(tuple(1.7 * (_CERTAIN / 1.7) ** (g / 5) for g in range(6)), 0.
 def policy_grid(claims: float, ratio: float) -> Grid:
     """The grid for a policy that claims to see a ratio of `claims` and tolerates one of `ratio`.
 
-    psi_g = r^(2^g) for g = 0..3 with r = max(claims, 1.2 ratio), as far as they lie below 1500, and 1500 for a total failure; weights
-    ~ psi^-0.25. Five bets find lifts of 1.5 to 10 with as few requests as the six of docs/statistics.md section 2 do.
+    With r = max(claims, 1.2 ratio): psi = r, r^2.4, r^5.5 as far as they lie well below the last, and max(400, r) for a total failure;
+    weights ~ psi^-0.25. Four bets find lifts of 1.5 to 10 with as few requests as the six of docs/statistics.md section 2 do.
     """
     least = max(claims, 1.2 * ratio)
-    steps = [min(least, 1000.0) ** (2**g) for g in range(4)]
-    return _grid((*(psi for psi in steps if psi < 0.7 * _CERTAIN), _CERTAIN), 0.25)
+    last = max(400.0, least)
+    return _grid((*(psi for psi in (least, least**2.4, least**5.5) if psi < 0.7 * last), last), 0.25)
 
 
 def shifted(rate: float, psi: float) -> float:

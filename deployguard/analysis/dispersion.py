@@ -5,8 +5,8 @@ measured on stable alone, between comparable units inside the same interval (doc
 
     p_b = sum e_bi / n_b,   phi = sum (e_bi - n_bi p_b)^2 / sum_b [p_b (1-p_b) n_b/(n_b-1) sum n_bi (1 - n_bi/n_b)]
 
-Units are the instances inside a poll, which shared drift cannot deceive, and the two polls of a pair, which see bursts of a whole arm;
-the larger one counts. Only past polls are used, so tempering by it stays valid for independent outcomes (Jensen).
+Units are the instances inside a poll, which shared drift cannot deceive, or the two polls of a pair. Only past polls are used, so
+tempering by it stays valid for independent outcomes (Jensen).
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ ENOUGH = 30.0
 """Bad requests from which on a measurement before the rollout counts as one."""
 RUNNING = 100.0
 """Bad requests from which on what is seen during the rollout is believed too."""
+PAIRED_MOST = 2.0
+"""The most that neighbouring polls may add to what instances show."""
 UNFIT = 12.0
 """Errors in larger clumps are unfit for counting."""
 
@@ -64,21 +66,39 @@ def phi_of(num: float, den: float, bad: float, least: float) -> float | None:
 
 
 def measured(spread: Spread, least: float) -> float | None:
-    """The larger of the dispersions between instances and between neighbouring polls; None when neither is known."""
-    known = (
-        phi_of(spread.num, spread.den, spread.bad, least),
-        phi_of(spread.paired_num, spread.paired_den, spread.paired_bad, least),
-    )
-    return max((phi for phi in known if phi is not None), default=None)
+    """The dispersion on the hour before a rollout; None when it is not known.
+
+    Between instances, or between neighbouring polls if that is larger: bursts of a whole arm show there alone. But so do blips that
+    all share, and the more the more traffic there is; beside instances, pairs count for `PAIRED_MOST` at most.
+    """
+    between, paired = _between(spread, least), _paired(spread, least)
+    if between is None:
+        return paired
+    return between if paired is None else max(between, min(paired, PAIRED_MOST))
+
+
+def running(spread: Spread) -> float | None:
+    """The dispersion as seen during a rollout: between instances, for a lone one between neighbouring polls; None when not known."""
+    between = _between(spread, RUNNING)
+    return between if between is not None else _paired(spread, RUNNING)
+
+
+def _between(spread: Spread, least: float) -> float | None:
+    return phi_of(spread.num, spread.den, spread.bad, least)
+
+
+def _paired(spread: Spread, least: float) -> float | None:
+    """Between polls; never unfit, because what all arms share over time looks like clumps here."""
+    phi = phi_of(spread.paired_num, spread.paired_den, spread.paired_bad, least)
+    return None if phi is None else min(phi, UNFIT)
 
 
 def in_use(learnt: Learnt, spread: Spread, stated: float | None) -> tuple[float, bool]:
     """The dispersion to temper by, and whether it is known: stated by the policy, measured before the rollout or during it."""
     if stated is not None:
         return stated, True
-    running = measured(spread, RUNNING)
-    known = learnt.bad >= ENOUGH or running is not None
-    return max(learnt.phi, running or 1.0), known
+    now = running(spread)
+    return max(learnt.phi, now or 1.0), learnt.bad >= ENOUGH or now is not None
 
 
 LADDER = (1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 12.0)

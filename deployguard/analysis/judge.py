@@ -69,8 +69,8 @@ def _doomed(cases: Sequence[Case], bench: Bench) -> Verdict | None:
 
 def _condemned(cases: Sequence[Case], bench: Bench) -> Verdict | None:
     """The weighted average of the evidence of all signals: the only admissible way to combine them (Vovk, Wang 2021, theorem 3.2)."""
-    signals = [value for case in cases for value in case.signals()]
-    if log_sum(signals) < math.log(1 / bench.alpha):
+    needed = math.log(1 / bench.alpha)
+    if log_sum([case.most() for case in cases]) < needed or log_sum([v for case in cases for v in case.signals()]) < needed:
         return None
     strength = {case.name: log_sum(case.signals()) for case in cases}
     order = sorted((case for case in cases if strength[case.name] > -math.inf), key=lambda case: -strength[case.name])

@@ -28,8 +28,8 @@ POWER = 0.9
 _FAR = 1e13
 _AGES = 3
 _LONGEST = 20.0
-_OFTEN = 0.3
-"""Bad requests in a poll below which two of them hardly ever meet."""
+_OFTEN = 3.0
+"""Bad requests in a poll from which on hardly a poll is without one."""
 _MANY = 40.0
 """Requests of the candidate in a block from which on its share is as good as the mean one."""
 _TYPICAL = 4.0
@@ -99,15 +99,23 @@ def limit_bets(limit: float, grid: Grid) -> list[Bet]:
 class _Kind:
     """A kind of block: how often it comes, and what it holds. `mine` and `theirs` are requests, of which so many are bad on average.
 
-    `fixed`: the bad ones are exactly so many, and not a number that chance draws.
+    `loose` are those of them whose number chance draws, with this as its variance; the rest is certain, in a block that something bad
+    of the candidate (`led`) or of stable ended.
     """
 
     often: float
     mine: float
     bad1: float
+    loose1: float
     theirs: float
     bad0: float
-    fixed: bool
+    loose0: float
+    led: bool = False
+
+
+def _drawn(often: float, mine: float, p1: float, theirs: float, p0: float) -> _Kind:
+    """A block of so many requests whatever is bad among them."""
+    return _Kind(often, mine, mine * p1, mine * p1 * (1 - p1), theirs, theirs * p0, theirs * p0 * (1 - p0))
 
 
 def walks(
@@ -140,28 +148,31 @@ def _kinds(pace: Pace, p1: float, p0: float, least: float) -> list[_Kind]:
     """The blocks that the engine will make of the requests (`strata`): each ends with the poll that saw a bad one, or after a while."""
     rate1, rate0 = pace.rate * pace.share, pace.rate * (1 - pace.share)
     bad = rate1 * p1 + rate0 * p0
+    seconds = max(pace.interval, least)
     if pace.rate <= 0 or rate0 <= 0:
-        seconds = max(pace.interval, least)
-        n1 = rate1 * seconds if pace.rate > 0 else pace.share
-        n0 = rate0 * seconds if pace.rate > 0 else 1 - pace.share
-        return [_Kind(1.0, n1, n1 * p1, n0, n0 * p0, False)]
+        size = pace.rate * seconds or 1.0
+        return [_drawn(1.0, pace.share * size, p1, (1 - pace.share) * size, p0)]
     if least >= PATIENCE or pace.interval * bad > _OFTEN:
-        seconds = max(pace.interval, least)
-        return [_Kind(o, n1, n1 * p1, n0, n0 * p0, False) for o, n1, n0 in _held(rate1 * seconds, rate0 * seconds)]
+        return [_drawn(o, n1, p1, n0, p0) for o, n1, n0 in _held(rate1 * seconds, rate0 * seconds)]
     quiet, guilty = math.exp(-PATIENCE * bad), rate1 * p1 / bad
     poll1, poll0 = rate1 * pace.interval, rate0 * pace.interval
-    kinds = [_Kind(quiet * o, n1, 0.0, n0, 0.0, True) for o, n1, n0 in _held(rate1 * PATIENCE, rate0 * PATIENCE)]
+    more = pace.interval * bad / -math.expm1(-pace.interval * bad) - 1  # bad requests in a bad poll beside the first
+    more1, more0 = more * guilty, more * (1 - guilty)
+    kinds = [_Kind(quiet * o, n1, 0.0, 0.0, n0, 0.0, 0.0) for o, n1, n0 in _held(rate1 * PATIENCE, rate0 * PATIENCE)]
     for number in range(_AGES):
-        # How old the pile is when something bad comes: an exponential time, cut off where a quiet pile is closed. What is in it by then
-        # is a block of its own, unless nothing of the candidate is.
-        age, often = -math.log1p(-(number + 0.5) / _AGES * (1 - quiet)) / bad, (1 - quiet) / _AGES
-        empty = math.exp(-rate1 * age)
-        piled = max(rate1 * age / max(1 - empty, 1e-9), 1.0)
-        kinds.append(_Kind(often * (1 - empty), piled, 0.0, max(rate0 * age, 1.0), 0.0, True))
+        # How old the pile is when something bad comes: an exponential time in whole polls, cut off where a quiet pile is closed. What is
+        # in it by then is a block of its own, unless nothing of the candidate is.
+        age = -math.log1p(-(number + 0.5) / _AGES * (1 - quiet)) / bad // pace.interval * pace.interval
+        often, empty = (1 - quiet) / _AGES, math.exp(-rate1 * age)
+        if empty < 1:
+            kinds.append(_Kind(often * (1 - empty), max(rate1 * age / (1 - empty), 1.0), 0.0, 0.0, max(rate0 * age, 1.0), 0.0, 0.0))
         for before, waited in ((1 - empty, 0.0), (empty, age)):
             several = _held(poll1, poll0 + rate0 * waited, least=0)
-            kinds += [_Kind(often * before * guilty * o, n1 + 1, 1.0, n0, 0.0, True) for o, n1, n0 in several]
-        kinds += [_Kind(often * (1 - guilty) * o, n1, 0.0, n0 + 1, 1.0, True) for o, n1, n0 in _held(poll1, poll0)]
+            kinds += [
+                _Kind(often * before * guilty * o, n1 + 1, 1 + more1, more1, n0 + more0, more0, more0, led=True) for o, n1, n0 in several
+            ]
+        innocent = _held(poll1, poll0)
+        kinds += [_Kind(often * (1 - guilty) * o, n1, more1, more1, n0 + 1, 1 + more0, more0) for o, n1, n0 in innocent]
     return [kind for kind in kinds if kind.often > 1e-9]
 
 
@@ -190,29 +201,26 @@ def _moments(laid: Sequence[tuple[_Kind, Bet]], phi: float, most: float | None) 
     for kind, bet in laid:
         step1, step0 = (bet.bad1 - bet.good1) / phi, (bet.bad0 - bet.good0) / phi
         mean = kind.bad1 * step1 + kind.mine * bet.good1 / phi + kind.bad0 * step0 + kind.theirs * bet.good0 / phi
-        inner = 0.0
-        if not kind.fixed:
-            p1, p0 = kind.bad1 / kind.mine, kind.bad0 / kind.theirs if kind.theirs else 0.0
-            inner = phi * (kind.bad1 * (1 - p1) * step1 * step1 + kind.bad0 * (1 - p0) * step0 * step0)
+        inner = kind.loose1 * step1 * step1 + kind.loose0 * step0 * step0
         if most is not None:
-            mean, inner = _capped(mean, inner, kind.bad1, step1, most) if inner else (min(mean, most), 0.0)
+            mean, inner = _capped(mean, inner, kind.loose1, step1, most) if inner else (min(mean, most), 0.0)
         first += kind.often * mean
         second += kind.often * (mean * mean + inner)
     whole = sum(kind.often for kind, _ in laid)
     first, second = first / whole, second / whole
-    return first, max(second - first * first, 0.0)
+    return first, phi * max(second - first * first, 0.0)
 
 
 def _leap(laid: Sequence[tuple[_Kind, Bet]], phi: float) -> float:
     """What a walk overshoots that arrives by single leaps: a third of what one bad request of the candidate adds (measured)."""
-    leaps = [(kind.often, (bet.bad1 - bet.good1) / phi) for kind, bet in laid if kind.fixed and kind.bad1]
+    leaps = [(kind.often, (bet.bad1 - bet.good1) / phi) for kind, bet in laid if kind.led]
     return sum(often * leap for often, leap in leaps) / sum(often for often, _ in leaps) / 3 if leaps else 0.0
 
 
 def _capped(mean: float, variance: float, expected: float, step: float, most: float) -> tuple[float, float]:
     """Mean and variance of a block's gain when it can be no more than `most`.
 
-    `expected` bad requests of the candidate add `step` each. Few of them are counted out, many taken as normal.
+    `expected` bad requests of the candidate come by chance and add `step` each. Few of them are counted out, many taken as normal.
     """
     if step <= 0 or mean + 5 * math.sqrt(variance) + step < most:
         return mean, variance

@@ -40,13 +40,21 @@ def test_clumps_on_one_instance_are_dispersion_and_shared_blips_are_not() -> Non
     assert dispersion.measured(shared, 100) == 1.0
 
 
+def test_bursts_of_a_whole_arm_count_beside_instances_up_to_two() -> None:
+    """Instances that burst together show it between polls alone, and only before the rollout is that believed, in part."""
+    together = spread_of([[(10.0 * (n % 2), 100) for _ in range(4)] for n in range(40)])
+
+    assert dispersion.running(together) == 1.0
+    assert dispersion.measured(together, 100) == 2.0
+
+
 def test_bursts_of_a_lone_instance_are_seen_between_polls() -> None:
     """Where stable has one instance, neighbouring polls are the units; a poll without bad requests adds nothing by itself."""
     bursts = spread_of([[(20.0 * (n % 2), 200)] for n in range(20)])
 
     assert bursts.den == 0
     assert bursts.paired_bad == 200
-    assert dispersion.measured(bursts, 100) == pytest.approx(20, rel=0.1)
+    assert dispersion.measured(bursts, 100) == dispersion.running(bursts) == 12  # blips that all share would look the same: never unfit
     assert spread_of([[(0.0, 100)], [(0.0, 100)]]) == Spread()
     assert spread_of([[(1.0, 1)], [(0.0, 0)]]).paired_den == 0  # one request says nothing of clumps
     assert spread_of([[(5.0, 5), (5.0, 5)]]).num == 0  # nor do requests that all went bad

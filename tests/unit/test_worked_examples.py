@@ -117,12 +117,15 @@ def test_the_planner_agrees_with_its_example() -> None:
     assert asked(0.01, 0.02, 0.05, 1.25) == pytest.approx(152_360, abs=1)
 
 
-def test_the_policy_grid_is_the_one_of_section_2() -> None:
-    """For a claim of 1.5 the odds ratios and weights are the printed ones."""
-    grid = bets.policy_grid(1.5, 1.0)
+@pytest.mark.parametrize(("claims", "ratio", "bets_of"), [(1.5, 1.0, 4), (10, 1.25, 3), (1000, 1.0, 1), (1.5, 2.0, 4)])
+def test_the_policy_grid_bets_on_the_claim_and_above_the_tolerance(claims: float, ratio: float, bets_of: int) -> None:
+    """The smallest bet is the claim, or what the tolerance allows and a fifth; the last is a total failure; weights fall and sum to one."""
+    grid = bets.policy_grid(claims, ratio)
 
-    assert grid.psi == pytest.approx((1.5, 2.074743, 3.719938, 10.640554, 70.556268, 1500), abs=1e-5)
-    assert list(grid.weight) == pytest.approx([0.240327, 0.225230, 0.200407, 0.162415, 0.111253, 0.060367], abs=1e-6)
+    assert (grid.psi[0], len(grid.psi)) == (max(claims, 1.2 * ratio), bets_of)
+    assert grid.psi[-1] == max(400, claims)
+    assert sum(grid.weight) == pytest.approx(1)
+    assert sorted(grid.weight, reverse=True) == list(grid.weight)
 
 
 def test_log_sum_of_nothing_is_no_capital() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 
+from deployguard.analysis.eprocess import log_sum
 from deployguard.model.evidence import CheckEvidence, Finding, VerdictWord
 
 
@@ -26,6 +27,10 @@ class Case:
     def signals(self) -> tuple[float, ...]:
         """The weighted log evidence of each signal of the check against the candidate."""
         return ()
+
+    def most(self) -> float:
+        """A bound of the sum of `signals`, as a logarithm, that is cheap to have: at most polls it shows that nothing is decided."""
+        return log_sum(self.signals())
 
     def vetoes(self) -> bool:
         """Whether the check condemns by itself, without any statistics."""

@@ -32,6 +32,10 @@ class CategoriesCase(Case):
         """The comparison, with the check's weight."""
         return (math.log(self.rules.weight) + categories.worse_evidence(self.learnt, self.rules),)
 
+    def most(self) -> float:
+        """The largest evidence that was ever reached."""
+        return math.log(self.rules.weight) + (self.learnt.worse.best if self.learnt.worse else 0.0)
+
     def unfit(self) -> str:
         """Slow requests come in clumps too large to count."""
         phi = min(categories.dispersions(self.learnt, self.rules)[0])

@@ -45,8 +45,15 @@ class CountsCase(Case):
             found.append(log_weight + (min(value, 0.0) if self._beyond(STABLE) else value))
         return tuple(found)
 
+    def most(self) -> float:
+        """The sum of the largest evidence that each signal ever reached."""
+        worse, limit = self.learnt.worse, self.learnt.limit.get(CANDIDATE)
+        best = max(worse.best if worse else 0.0, limit.process.best if limit else 0.0)
+        return math.log(self.rules.weight) + best
+
     def _beyond(self, arm: str) -> bool:
-        return counts.limit_evidence(self.learnt, arm) >= math.log(1 / self.rules.alpha)
+        limit, needed = self.learnt.limit.get(arm), math.log(1 / self.rules.alpha)
+        return limit is not None and limit.process.best >= needed and counts.limit_evidence(self.learnt, arm) >= needed
 
     def bad_everywhere(self) -> bool:
         """Both arms exceed the limit beyond doubt."""
