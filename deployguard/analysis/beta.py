@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 
 _TINY = 1e-300
+_ENOUGH = 1e-15
+_MOST_STEPS = 10_000
+"""Steps of the continued fraction: enough for counts of thousands of millions."""
 
 
 def log_beta(a: float, b: float) -> float:
@@ -34,7 +37,9 @@ def _fraction(a: float, b: float, x: float) -> float:
     c, d = 1.0, 1 - (a + b) * x / (a + 1)
     d = 1 / (d if abs(d) > _TINY else _TINY)
     h = d
-    for m in range(1, 10_000):
+    m, change = 0, math.inf
+    while abs(change - 1) >= _ENOUGH and m < _MOST_STEPS:
+        m += 1
         even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
         odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
         for step in (even, odd):
@@ -42,9 +47,8 @@ def _fraction(a: float, b: float, x: float) -> float:
             d = 1 / (d if abs(d) > _TINY else _TINY)
             c = 1 + step / c
             c = c if abs(c) > _TINY else _TINY
-            h *= d * c
-        if abs(d * c - 1) < 1e-15:
-            return h
+            change = d * c
+            h *= change
     return h
 
 
