@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import datetime as dt
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from deployguard.model.evidence import CheckEvidence, Finding, VerdictWord
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class Case(abc.ABC):
     """A check with its evidence. What a kind of check does not know stays at these answers.
 
     `required`: promotion needs the signal.
@@ -20,9 +21,9 @@ class Case:
     required: bool
 
     @property
+    @abc.abstractmethod
     def evidence(self) -> CheckEvidence:
         """What has been learnt so far."""
-        raise NotImplementedError
 
     def signals(self) -> tuple[float, ...]:
         """The weighted log evidence of each signal of the check against the candidate."""
@@ -44,17 +45,17 @@ class Case:
         """Why the check cannot judge although its signal is there; empty when it can."""
         return ""
 
+    @abc.abstractmethod
     def passes(self) -> bool:
         """Whether the check has seen enough to let the candidate pass."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def lack(self) -> str:
         """What is still lacking for the check to pass, in words."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def finding(self, verdict: VerdictWord, reason: str, *, interval: bool = False) -> Finding:
         """What the check says, as `verdict` for `reason`; with `interval`, the ratio's interval is computed, which costs milliseconds."""
-        raise NotImplementedError
 
     def silent(self, since: dt.datetime, now: dt.datetime, patience: dt.timedelta) -> str:
         """Why the check cannot see: the words of its gaps when they have lasted for `patience`; empty when it sees."""
