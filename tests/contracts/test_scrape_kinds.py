@@ -1,83 +1,19 @@
-"""Every kind of scrape check against the pages of real client libraries, and against pages that nobody should write."""
+"""Every kind of scrape check against the pages of a real client library, and against pages that nobody should write."""
 
 from __future__ import annotations
 
-import bisect
-import datetime as dt
 import logging
-import math
-import threading
-from collections.abc import Iterator, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, Gauge, Histogram, Summary
 from prometheus_client import Counter as Metric
-from prometheus_client.exposition import choose_encoder
 
-from deployguard.model.check import ScrapeCheck
-from deployguard.model.reading import Answer, Buckets, Counter, Counters, Gauges, Missing
-from deployguard.model.target import CANDIDATE, STABLE, Instance
-from deployguard.model.version import Version
-from deployguard.signals.histogram import FINEST
+from deployguard.model.reading import Buckets, Counter, Counters, Gauges, Missing
+from deployguard.model.target import CANDIDATE, STABLE
 from deployguard.signals.scrape import ScrapePool, ScrapeSource
-
-NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
-VERSION = Version(release="sha256:aa")
-TEXT = "text/plain; version=0.0.4"
-NATIVE = Path(__file__).with_name("native")
-"""A page of client_golang 1.25 in text and in protobuf, with the program that made it."""
-PROTOBUF = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
-OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
-
-
-class Servers:
-    """Instances, each with a page, which may be one for each format."""
-
-    def __init__(self) -> None:
-        self.accepted: list[str] = []
-        self.binary: list[tuple[str, bool]] = []
-        self._servers: list[ThreadingHTTPServer] = []
-
-    def add(self, page: bytes | CollectorRegistry, protobuf: bytes = b"", kind: str = TEXT) -> Instance:
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                accept = self.headers["Accept"]
-                outer.accepted.append(accept)
-                outer.binary.append((self.path, "protobuf" in accept))
-                body, said = page, kind
-                if isinstance(page, CollectorRegistry):
-                    encode, said = choose_encoder(accept)
-                    body = encode(page)
-                elif protobuf and "google.protobuf" in accept:
-                    body, said = protobuf, PROTOBUF
-                self.send_response(200)
-                self.send_header("Content-Type", said)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        server.daemon_threads = True
-        self._servers.append(server)
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        uid = f"u{len(self._servers)}"
-        address = f"127.0.0.1:{server.server_port}"
-        return Instance(f"id-{uid}", uid, VERSION, VERSION, True, started=NOW, address=address)
-
-    def close(self) -> None:
-        for server in self._servers:
-            server.shutdown()
-            server.server_close()
+from tests.contracts.pages import NOW, Servers, buckets, check, counted, read
 
 
 @pytest.fixture
@@ -92,29 +28,6 @@ def pool() -> Iterator[ScrapePool]:
     pool = ScrapePool(timeout=20.0)
     yield pool
     pool.close()
-
-
-def check(**fields: Any) -> ScrapeCheck:
-    return ScrapeCheck.model_validate({"name": "a", **fields})
-
-
-def read(pool: ScrapePool, asked: ScrapeCheck, *instances: Instance) -> Answer:
-    """What is read of stable for a check on slow requests, as its bounds decide, and of the candidate otherwise."""
-    return ScrapeSource(asked, pool).read(STABLE if asked.within else CANDIDATE, instances, None, NOW)
-
-
-def buckets(pool: ScrapePool, histogram: str, *instances: Instance) -> Buckets:
-    answer = read(pool, check(histogram=histogram), *instances)
-    assert isinstance(answer, Buckets), answer
-    return answer
-
-
-def counted(values: Sequence[float], edges: Sequence[float]) -> tuple[float, ...]:
-    """How many of `values` lie above the edge before and up to each edge, and above the last."""
-    counts = [0.0] * (len(edges) + 1)
-    for value in values:
-        counts[bisect.bisect_left(edges, value)] += 1
-    return tuple(counts)
 
 
 # The pages of prometheus_client
@@ -326,91 +239,3 @@ def test_without_stable_the_bound_is_the_candidates(servers: Servers, pool: Scra
     answers = [source.read(arm, (candidate,) if arm == CANDIDATE else (), None, NOW) for arm in (CANDIDATE, STABLE, CANDIDATE)]
     assert [isinstance(answer, Missing) for answer in answers] == [True, True, False]
     assert answers[-1] == Counters(NOW, {"u1": Counter(5, 6)}, {"u1": NOW})
-
-
-# Native histograms, from a page of client_golang
-
-GRID = [2 ** (k / 4) for k in range(-80, 81)]
-EVEN = [n / 1000 for n in range(1, 1001)]
-ODD = [0, 0, -0.5, -3, 1e-9, 1e9, math.inf, 0.25, 0.2500001]
-"""What was observed, without the NaN: it has no latency."""
-
-
-def native(servers: Servers) -> Instance:
-    return servers.add((NATIVE / "page.txt").read_bytes(), (NATIVE / "page.pb").read_bytes(), OPENMETRICS)
-
-
-@pytest.mark.parametrize(
-    ("histogram", "values", "edges"),
-    [
-        ('plain_seconds{route="/"}', EVEN, GRID),
-        ("plain_seconds", EVEN + [4 * value for value in EVEN[9::10]], GRID),
-        ("odd_seconds", ODD, GRID),
-        ("empty_seconds", [], GRID),
-        ("reduced_seconds", EVEN, [edge for edge in GRID if math.log2(edge) % 2 == 0]),
-        ("widened_seconds", EVEN, [edge for edge in GRID if edge > 0.1767]),
-        ("both_seconds", EVEN, [0.1, 0.25, 1]),
-    ],
-)
-def test_native_histograms_are_counted_exactly(
-    servers: Servers, pool: ScrapePool, histogram: str, values: list[float], edges: list[float]
-) -> None:
-    """Buckets of every schema hold just what was observed in them; the client's own merging leaves edges out and moves nothing."""
-    found = buckets(pool, histogram, native(servers))
-    assert found.edges == pytest.approx(edges, rel=1e-15)
-    assert found.by_instance == {"u1": counted(values, found.edges)}
-
-
-def test_protobuf_is_asked_for_once_text_shows_no_buckets(servers: Servers, pool: ScrapePool) -> None:
-    """The first tick already has its reading; from then on every instance at the path is asked for protobuf, other paths are not."""
-    one, two = native(servers), servers.add(b'plain_seconds_bucket{le="1"} 3\nplain_seconds_bucket{le="+Inf"} 4\nplain_seconds_count 4\n')
-    source = ScrapeSource(check(histogram="plain_seconds"), pool)
-    elsewhere = ScrapeSource(check(gauge="queue", path="/other"), pool)
-    for tick in range(2):
-        now = NOW + dt.timedelta(seconds=tick)
-        assert isinstance(source.read(CANDIDATE, (one,), None, now), Buckets)
-        assert elsewhere.read(CANDIDATE, (one,), None, now) == Gauges(now, {"u1": -3.5}, {"u1": NOW})
-    first, second = servers.binary[:3], servers.binary[3:]
-    assert first == [("/metrics", False), ("/metrics", True), ("/other", False)]
-    assert sorted(second) == [("/metrics", True), ("/other", False)], "pages of one tick are asked for together"
-    answer = source.read(CANDIDATE, (two,), None, NOW + dt.timedelta(seconds=9))
-    assert isinstance(answer, Buckets)
-    assert (answer.edges, answer.by_instance) == ((1.0,), {"u2": (3, 1)}), "a client without protobuf goes on answering in text"
-
-
-def test_other_checks_read_the_protobuf_page_too(servers: Servers, pool: ScrapePool) -> None:
-    """Counters, gauges, quantiles and classic buckets are the same numbers in both formats."""
-    asked = [
-        check(bad='jobs{code="500"}', total="jobs"),
-        check(gauge="queue"),
-        check(gauge='old_seconds{quantile="0.99"}'),
-        check(gauge="old_seconds_sum"),
-        check(histogram="both_seconds", within="250ms"),
-    ]
-    one = native(servers)
-    text = [read(pool, one_check, one) for one_check in asked]
-    binary = ScrapePool(timeout=20.0)
-    sources = [ScrapeSource(one_check, binary) for one_check in [*asked, check(histogram="plain_seconds")]]
-    answers = [source.read(STABLE, (one,), None, NOW) for source in sources]
-    binary.close()
-    assert not any(isinstance(answer, Missing) for answer in text)
-    assert answers[:-1] == text
-    assert ["protobuf" in accept for accept in servers.accepted[len(asked) :]] == [False, True]
-
-
-def test_slow_requests_of_a_native_histogram(servers: Servers, pool: ScrapePool) -> None:
-    """`within` a power of two is exact; another time is rounded up to the next bound, of which there are four for each power of two."""
-    one = native(servers)
-    for within, bound in (("250ms", 0.25), ("300ms", 2**-1.5)):
-        answer = read(pool, check(histogram='plain_seconds{route="/"}', within=within), one)
-        assert answer == Counters(NOW, {"u1": Counter(sum(value > bound for value in EVEN), 1000)}, {"u1": NOW})
-    assert FINEST == 2
-
-
-@pytest.mark.parametrize("cut", [3, 200, 700, -1])
-def test_a_protobuf_page_that_is_cut_off_is_an_error(servers: Servers, pool: ScrapePool, cut: int) -> None:
-    """A torn page gives no number, wherever it ends."""
-    whole = (NATIVE / "page.pb").read_bytes()
-    answer = read(pool, check(histogram="plain_seconds"), servers.add((NATIVE / "page.txt").read_bytes(), whole[:cut], OPENMETRICS))
-    assert isinstance(answer, Missing)
-    assert (answer.reason, "the protobuf metrics page" in answer.detail) == ("error", True)
