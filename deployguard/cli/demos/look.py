@@ -35,9 +35,10 @@ def look(view: TargetView, url: str) -> Inside:
     for instance in view.instances:
         healthy += _ask(instance.address, "GET", "/healthz")[0] == 200
         page = _ask(instance.address, "GET", "/metrics")[2]
-        for sample in parse_page(page, ["http_requests_total"]):
-            counted += int(sample.value)
-            errors += int(sample.value) if sample.series.labels.get("code", "").startswith("5") else 0
+        requests = parse_page(page, "http_requests_total")
+        for series, value in zip(requests.series, requests.values, strict=True):
+            counted += int(value)
+            errors += int(value) if series.labels.get("code", "").startswith("5") else 0
     return Inside(healthy, counted, errors, _signs_in(url, BOSS), _signs_in(url, ORDINARY))
 
 
