@@ -13,9 +13,12 @@ from hypothesis import strategies as st
 
 from deployguard.analysis import arms, bets, categories, counts, gauges, tilts
 from deployguard.analysis.bets import policy_grid
+from deployguard.analysis.cases.base import Case
+from deployguard.analysis.cases.categories import CategoriesCase
+from deployguard.analysis.cases.counts import CountsCase
 from deployguard.analysis.categories import CategoriesRules
 from deployguard.analysis.counts import CountsRules
-from deployguard.analysis.eprocess import log_value, play, start
+from deployguard.analysis.eprocess import log_sum, log_value, play, start
 from deployguard.analysis.gauges import GaugeRules
 from deployguard.model.evidence import Block, CategoriesEvidence, CountsEvidence, Evidence, GaugeEvidence
 from deployguard.model.reading import Answer, Buckets, Counter, Counters, Gauges, Missing
@@ -233,3 +236,18 @@ def test_a_block_does_not_know_the_order_inside_it(blocks: list[tuple[int, int, 
 
     assert math.isclose(evidence(blocks), alone, abs_tol=1e-9)
     assert math.isclose(evidence(blocks[::-1]), alone, abs_tol=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(polls, st.booleans())
+def test_the_cheap_bound_of_the_evidence_holds(world: World, histograms: bool) -> None:
+    """What the judge looks at first is never smaller than the evidence itself, at any poll."""
+    kind = "categories" if histograms else "counts"
+    for evidence in told(kind, readings(world, kind)):
+        case: Case
+        if isinstance(evidence, CountsEvidence):
+            case = CountsCase("errors", True, evidence, RULES)
+        else:
+            assert isinstance(evidence, CategoriesEvidence)
+            case = CategoriesCase("latency", True, evidence, TILTED)
+        assert case.most() >= log_sum(case.signals()) - 1e-9

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 
+import msgspec
 import pytest
 
 from deployguard.analysis import categories, enough, tilts
@@ -274,3 +275,12 @@ def test_findings_in_words() -> None:
     assert "of" in CategoriesCase("latency", True, slow, RULES).lack()
     noisy = CategoriesEvidence(learnt=(Learnt(24.0, 50.0),) * 4)
     assert "clumps of 24 or more" in CategoriesCase("latency", True, noisy, dataclasses.replace(RULES, dispersion=None)).unfit()
+
+
+def test_other_categories_than_before_start_anew() -> None:
+    """A check that is read by other categories after its policy was changed takes no difference between them."""
+    evidence = fold(CategoriesEvidence(), 1, read(1, (), old=(5.0, 5.0)), read(1, (), new=(1.0, 1.0)))
+    evidence = msgspec.structs.replace(evidence, counted={}, pile={}, history=(), seen=())
+    evidence = fold(evidence, 2, read(2, old=HISTORY), read(2, new=(3, 3, 3, 3)))
+
+    assert evidence.counted == {}

@@ -13,7 +13,7 @@ import math
 
 import pytest
 
-from deployguard.analysis import arms, beta, bets, categories, eprocess, events, limits, share, signs, tilts
+from deployguard.analysis import arms, beta, bets, categories, eprocess, events, limits, projection, share, signs, tilts
 from deployguard.analysis.categories import CategoriesRules
 from deployguard.model.evidence import Block, Happened, Process
 from tests.unit.enumeration import ROUNDING, THRESHOLDS, binomial, mixed, multinomial
@@ -215,3 +215,23 @@ def test_several_blocks_with_late_onset(late: bool, drift: float) -> None:
 
     assert max(sums.values()) <= 1 + ROUNDING
     assert min(sums.values()) > 0.5
+
+
+def test_a_bet_far_from_rare_events_has_its_certificate() -> None:
+    """Where Newton's method on the projection leaves its bracket, halving finds the same minimum: no null gains by the bet."""
+    for w, th1, th0, ratio, margin in ((0.283, 0.925, 0.0095, 5.0, 0.5), (0.5046, 0.95, 0.0458, 1.5, 0.5), (0.1, 0.9, 0.01, 1.25, 0.02)):
+        q1, q0 = projection.boundary(w, th1, th0, ratio, margin)
+
+        assert q1 == pytest.approx(ratio * q0 + margin)
+        assert projection.log_certificate(w, th1, th0, q1, q0, ratio, margin) <= ROUNDING
+
+
+def test_capital_without_end_stays_a_number() -> None:
+    """Evidence beyond e^600 is given away, so that a process that goes on for hours never overflows."""
+    process = eprocess.start(1, late_onset=True)
+    for _ in range(50):
+        process = eprocess.play(process, [400.0], (1.0,), 10.0)
+
+    assert process.whole == (600.0,)
+    assert 500 < process.best < 700
+    assert process.best == pytest.approx(eprocess.log_value(process, (1.0,)))

@@ -14,7 +14,7 @@ from deployguard.analysis.cases.counts import CountsCase
 from deployguard.analysis.cases.events import EventsCase
 from deployguard.engine.restarts import restarts
 from deployguard.model.evidence import CountsEvidence, EventsEvidence, Happened, Learnt, Split, Spread
-from deployguard.model.reading import Counter
+from deployguard.model.reading import Answer, Counter, Counters
 from deployguard.model.target import CANDIDATE, STABLE, Instance, TargetView
 from deployguard.model.version import Version
 from tests.unit.enumeration import BARE, at, folded
@@ -198,3 +198,15 @@ def test_the_incomplete_beta_function(a: float, b: float, x: float) -> None:
 
     assert low == pytest.approx(math.log(special.betainc(a, b, x)), abs=1e-9)
     assert high == pytest.approx(math.log(special.betaincc(a, b, x)), abs=1e-8)
+
+
+def test_the_share_is_counted_only_while_it_was_given() -> None:
+    """Requests of both arms are added to the split when the candidate has some of the ready instances and not all of them."""
+    rules = dataclasses.replace(BARE, traffic_share=1.25)
+    for given, expected in ((0.0, Split()), (1.0, Split()), (0.3, Split(0.3, 4, 10))):
+        evidence = folded(CountsEvidence(), 0, Counter(0, 0), Counter(0, 0), rules, ("a",))
+        answers: dict[str, Answer] = {
+            STABLE: Counters(at(1), {"s": Counter(0, 10)}),
+            CANDIDATE: Counters(at(1), {"a": Counter(0, 4)}, {"a": at(0)}),
+        }
+        assert counts.fold(evidence, answers, (STABLE, CANDIDATE), rules, at(0), at(1), given).split == expected
