@@ -268,8 +268,7 @@ def _floor(evidence: CountsEvidence, worse: Process | None, mine: Counter, rules
         return None
     before = evidence.floor or watched(late_onset=rules.late_onset)
     urgent = worse is not None and accuses(worse)
-    phi, cap = _noise(evidence, rules) if mine.bad or before.bad else (1.0, None)  # good requests alone are never capped
-    return against(before, mine.total, mine.bad, rules.floor, seconds, phi, cap, urgent=urgent)
+    return against(before, mine.total, mine.bad, rules.floor, seconds, *_noise(evidence, rules), urgent=urgent)
 
 
 def worse_evidence(evidence: CountsEvidence, rules: CountsRules) -> float:
