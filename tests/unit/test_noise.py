@@ -8,7 +8,7 @@ import math
 
 import pytest
 
-from deployguard.analysis import beta, counts, dispersion, events, share
+from deployguard.analysis import beta, counts, dispersion, events, limits, share
 from deployguard.analysis.bets import REFERENCE
 from deployguard.analysis.cases.counts import CountsCase
 from deployguard.analysis.cases.events import EventsCase
@@ -210,3 +210,13 @@ def test_the_share_is_counted_only_while_it_was_given() -> None:
             CANDIDATE: Counters(at(1), {"a": Counter(0, 4)}, {"a": at(0)}),
         }
         assert counts.fold(evidence, answers, (STABLE, CANDIDATE), rules, at(0), at(1), given).split == expected
+
+
+def test_good_and_bad_requests_are_tempered_alike_against_the_floor() -> None:
+    """Where errors come in clumps of four, every request counts for a quarter, in a block without a bad one too."""
+    rules = dataclasses.replace(BARE, floor=0.01, dispersion=4.0)
+    for bad in (0, 3):
+        evidence = folded(CountsEvidence(), 0, Counter(0, 0), Counter(0, 0), rules, ("a",))
+        evidence = folded(evidence, 10, Counter(bad, 200), Counter(0, 2000), rules, ("a",))
+        assert evidence.floor is not None
+        assert evidence.floor.process.whole == pytest.approx([f / 4 for f in limits.limit_factors(200, bad, 0.01, REFERENCE)])
