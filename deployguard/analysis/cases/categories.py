@@ -79,7 +79,7 @@ class CategoriesCase(Case):
         if mark is None:
             return f"candidate {mine.total:.0f} requests, stable {theirs.total:.0f}, nothing compared yet"
         edges, count = self.learnt.edges, len(self.learnt.segments[0].mine)
-        what = f"slower than {edges[mark - 1]:g} s" if edges else f"in class {mark + 1} of {count} or worse"
+        what = f"slower than {edges[mark - 1]:.3g} s" if edges else f"in class {mark + 1} of {count} or worse"
         return f"{what}: candidate {words.share(mine)}, stable {words.share(theirs)}"
 
     def _against(self) -> str:
