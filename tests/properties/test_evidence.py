@@ -18,7 +18,7 @@ from deployguard.analysis.cases.categories import CategoriesCase
 from deployguard.analysis.cases.counts import CountsCase
 from deployguard.analysis.categories import CategoriesRules
 from deployguard.analysis.counts import CountsRules
-from deployguard.analysis.eprocess import log_sum, log_value, play, start
+from deployguard.analysis.eprocess import accuses, log_sum, log_value, play, start
 from deployguard.analysis.gauges import GaugeRules
 from deployguard.model.evidence import Block, CategoriesEvidence, CountsEvidence, Evidence, GaugeEvidence
 from deployguard.model.reading import Answer, Buckets, Counter, Counters, Gauges, Missing
@@ -251,3 +251,16 @@ def test_the_cheap_bound_of_the_evidence_holds(world: World, histograms: bool) -
             assert isinstance(evidence, CategoriesEvidence)
             case = CategoriesCase("latency", True, evidence, TILTED)
         assert case.most() >= log_sum(case.signals()) - 1e-9
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(*[st.floats(-3, 3)] * 3, st.floats(0.1, 4000)), max_size=12), st.booleans())
+def test_a_process_that_accuses_nobody_has_no_evidence(blocks: list[tuple[float, float, float, float]], late: bool) -> None:
+    """The cheap look at single bets never overlooks evidence above one, and the largest ever reached is never below the present one."""
+    process, weights = start(3, late_onset=late), (0.5, 0.3, 0.2)
+    for *factors, seconds in blocks:
+        process = play(process, factors, weights, seconds)
+        value = log_value(process, weights)
+        assert accuses(process) or value <= 1e-12
+        assert process.best >= value - 1e-9
+        assert 0 <= process.rest <= 1
