@@ -108,7 +108,7 @@ def stated(rules: Any, cell: Cell) -> Stated | None:
         return Stated(cell.p0, 1.0, needed / cell.rps) if math.isfinite(needed) else None
     if cell.what == "latency":
         ratio = sights.tail_sight(rules, how, TAIL, cell.rps * cell.soak)
-        return None if ratio is None else Stated(ratio * TAIL + rules.margin, ratio, cell.soak)
+        return None if ratio is None else Stated(ratio * TAIL + rules.margin, ratio, cell.soak + rules.warmup.total_seconds())
     ratio = sights.counts_sight(rules, how, cell.p0, cell.rps * cell.soak)
     return None if ratio is None else Stated(sights.to_rate(rules, cell.p0, ratio), ratio, cell.soak)
 

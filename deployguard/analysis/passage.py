@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 EXCESS = 0.583
 """A walk in steps passes a bar by this many standard deviations of a step, on average (Siegmund 1985, section X.2)."""
-_MODES = 6
+_MODES = 4
 _HALVINGS = 45
-_NEGLIGIBLE = 40.0
 
 
 def normal(z: float) -> float:
@@ -60,12 +59,8 @@ def restarting(drift: float, spread: float, bar: float) -> Restarting | None:
     tilt = drift * bar / spread
     if not -4 <= tilt <= 20:
         return None
-    modes = []
-    for number in range(_MODES):
-        modes.append(_flat(drift, spread, bar) if number == 0 and tilt < -1 else _mode(number, drift, spread, bar))
-        if (modes[-1][1] - modes[0][1]) * bar * bar / spread > _NEGLIGIBLE:
-            break
-    return Restarting(tuple(modes))
+    first = _flat(drift, spread, bar) if tilt < -1 else _mode(0, drift, spread, bar)
+    return Restarting((first, *(_mode(number, drift, spread, bar) for number in range(1, _MODES))))
 
 
 def _mode(number: int, drift: float, spread: float, bar: float) -> tuple[float, float]:

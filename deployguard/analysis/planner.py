@@ -270,10 +270,10 @@ def normal_requests(drift: float, spread: float, bar: float, z: float = 1.281552
 
 def _requests(walk: Walk, power: float) -> float:
     high = max(normal_requests(walk.drift, walk.spread, walk.bar), 1e-6)
-    while passed(walk.drift, walk.spread, walk.bar, high) < power:
+    while high < _FAR and passed(walk.drift, walk.spread, walk.bar, high) < power:
         high *= 2
-        if high > _FAR:
-            return math.inf
+    if high >= _FAR:
+        return math.inf
     return _lowest(lambda n: passed(walk.drift, walk.spread, walk.bar, n) >= power, high / 1e3, high)
 
 

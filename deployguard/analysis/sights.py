@@ -134,8 +134,7 @@ def _tail_walks(rules: CategoriesRules, pace: Pace, tail: float, p1: float) -> l
     shares = [FILLED * share for share, _ in grids]
     top, found = bar(rules.alpha, rules.weight, 1), []
     for (_, grid), before, after in zip(grids, shares, tails_after(shares, tail, p1), strict=True):
-        if grid.psi and 0 < before < MOST_RATE:
-            found += walks(_tail_bets(rules, grid, before), after, before, pace, top, late_onset=rules.late_onset)
+        found += walks(_tail_bets(rules, grid, before), after, before, pace, top, late_onset=rules.late_onset)
     return found
 
 

@@ -110,8 +110,8 @@ def _whole(value: float) -> int | None:
     return math.ceil(value) if math.isfinite(value) else None
 
 
-def _seconds(requests: float, rate: float) -> float | None:
-    return round(requests / rate, 3) if rate > 0 and math.isfinite(requests) else None
+def _seconds(requests: float, rate: float, warm: float = 0.0) -> float | None:
+    return round(warm + requests / rate, 3) if rate > 0 and math.isfinite(requests) else None
 
 
 def _of_gauge(rules: GaugeRules, pace: Pace, soak: float, compares: bool) -> dict[str, Any]:
@@ -133,12 +133,15 @@ def _of_requests(
     rules: CountsRules | CategoriesRules, name: str, pace: Pace, soak: float, expected: Expected, compares: bool
 ) -> dict[str, Any]:
     mine, rate = pace.rate * pace.share, expected.rate_of(name)
+    # What new instances serve while they warm up counts for errors, not for latency.
+    warm = rules.warmup.total_seconds() if isinstance(rules, CategoriesRules) else 0.0
+    judged = max(soak - warm, 0.0)
     found: dict[str, Any] = {}
     needed = math.inf
     if isinstance(rules, CategoriesRules):
         if compares:
             needed = enough.tail_needed_at(rules, pace, power=expected.power)
-            found["tails"] = [_tail(rules, pace, tail, soak, expected.power) for tail in categories.SLOW]
+            found["tails"] = [_tail(rules, pace, tail, judged, expected.power) for tail in categories.SLOW]
             found["sees_ratio"] = found["tails"][0]["ratio"]
     else:
         if compares or not rules.compare:
@@ -153,12 +156,12 @@ def _of_requests(
             found["rough"] = mine * soak * (found["sees_rate"] or 1.0) < HANDFUL
         if rules.limit is not None and mine:
             found["sees_limit"] = _digits(sights.limit_sight(rules, pace, mine * soak, expected.power))
-    takes = _seconds(needed, mine)
+    takes = _seconds(needed, mine, warm)
     found |= {"needed": _whole(needed), "takes_s": takes}
     if mine and (compares or not _compares(rules)):
         found["sees"] = takes is not None and takes <= soak
     if rules.proof and compares:
-        found["proof_s"] = _seconds(_proof(rules, pace, rate, expected.power), pace.rate)
+        found["proof_s"] = _seconds(_proof(rules, pace, rate, expected.power), pace.rate, warm)
     return found
 
 
