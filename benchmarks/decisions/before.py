@@ -65,14 +65,14 @@ def spreads_of(n: Ints, e: Ints) -> list[Spread]:
 
 
 def _sums(n: Ints, e: Ints) -> tuple[Floats, Floats, Ints]:
-    """Numerator, denominator and bad requests of the dispersion of `e` in `n` between units of the last axis, summed over polls."""
+    """Numerator, denominator and degrees of freedom of the dispersion of `e` in `n` between units of the last axis, summed over polls."""
     total, bad = n.sum(axis=2), e.sum(axis=2)
     with np.errstate(invalid="ignore", divide="ignore"):
         p = bad / total
         off = ((e - n * p[:, :, None]) ** 2).sum(axis=2)
         expected = p * (1 - p) * total / (total - 1) * (n * (1 - n / total[:, :, None])).sum(axis=2)
     tells = (bad > 0) & (total > 1) & (bad < total)
-    return np.where(tells, off, 0).sum(axis=1), np.where(tells, expected, 0).sum(axis=1), bad.sum(axis=1)
+    return np.where(tells, off, 0).sum(axis=1), np.where(tells, expected, 0).sum(axis=1), np.minimum(bad, n.shape[2] - 1).sum(axis=1)
 
 
 def condemned_nearly(n: Ints, e: Ints, phi: Floats, seconds: float, rules: Any) -> Bools:

@@ -131,7 +131,7 @@ def _why(row: Row) -> str:
         if handful(row):
             return ""
         return f"{_in_requests(row)}, more than {most} times the floor" if row.ratio is None or row.ratio > most else ""
-    if row.family == "latency" and row.rule.endswith("bare") and "14" in row.stream and "5%" not in row.stream:
+    if row.family == "latency" and row.rule.endswith("bare") and "14" in row.stream and "5% of requests" not in row.stream:
         return f"{_in_requests(row)}, more than 2 times the floor" if row.ratio is None or row.ratio > 2 else ""
     if row.family == "hour" and row.floor_requests is not None:
         floor = row.floor_requests / float(row.about["rps"] or 1)
