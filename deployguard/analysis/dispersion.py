@@ -18,9 +18,11 @@ from deployguard.model.evidence import Learnt, Spread
 from deployguard.model.reading import Counter
 
 ENOUGH = 30.0
-"""Bad requests from which on a measurement before the rollout counts as one."""
-RUNNING = 100.0
-"""Bad requests from which on what is seen during the rollout is believed too."""
+"""Degrees of freedom from which on a measurement before the rollout counts as one, and bad requests that it needs."""
+RUNNING = 60.0
+"""Degrees of freedom from which on what is seen during the rollout is believed too."""
+_ERRORS, _RUNNING_ERRORS = 2.0, 3.0
+"""Standard errors above one that chance is granted: before the rollout, and during it, where every poll looks again."""
 PAIRED_MOST = 2.0
 """The most that neighbouring polls may add to what instances show."""
 UNFIT = 12.0
@@ -29,18 +31,18 @@ UNFIT = 12.0
 
 def spread_after(spread: Spread, parts: Sequence[Counter], whole: Counter) -> Spread:
     """The sums after one more poll of stable: `parts` by instance, `whole` their sum. A poll without bad requests adds nothing."""
-    num, den, bad = spread.num, spread.den, spread.bad
+    num, den, free = spread.num, spread.den, spread.free
     if whole.bad > 0 and len(parts) > 1:
         more = _sums(parts, whole)
-        num, den, bad = num + more[0], den + more[1], bad + whole.bad
-    pnum, pden, pbad = spread.paired_num, spread.paired_den, spread.paired_bad
+        num, den, free = num + more[0], den + more[1], free + min(whole.bad, len(parts) - 1)
+    pnum, pden, pfree = spread.paired_num, spread.paired_den, spread.paired_free
     if spread.total < 0:
-        return Spread(num, den, bad, pnum, pden, pbad, whole.total, whole.bad)
+        return Spread(num, den, free, pnum, pden, pfree, whole.total, whole.bad)
     pair = Counter(spread.missed + whole.bad, spread.total + whole.total)
     if pair.bad > 0:
         more = _sums((Counter(spread.missed, spread.total), whole), pair)
-        pnum, pden, pbad = pnum + more[0], pden + more[1], pbad + pair.bad
-    return Spread(num, den, bad, pnum, pden, pbad)
+        pnum, pden, pfree = pnum + more[0], pden + more[1], pfree + min(pair.bad, 1)
+    return Spread(num, den, free, pnum, pden, pfree)
 
 
 def _sums(parts: Sequence[Counter], whole: Counter) -> tuple[float, float]:
@@ -54,15 +56,15 @@ def _sums(parts: Sequence[Counter], whole: Counter) -> tuple[float, float]:
     return num, p * (1 - p) * n / (n - 1) * inner
 
 
-def phi_of(num: float, den: float, bad: float, least: float) -> float | None:
-    """The dispersion on so many bad requests; None when they are fewer than `least`.
+def phi_of(num: float, den: float, free: float, least: float, errors: float) -> float | None:
+    """The dispersion on so many degrees of freedom; None when they are fewer than `least`.
 
-    One that independence could have produced by chance (within two standard errors) is 1: noise must not cost time.
+    One that independence could have produced by chance (within so many standard errors) is 1: noise must not cost time.
     """
-    if bad < least or den <= 0:
+    if free < least or den <= 0:
         return None
     phi = num / den
-    return phi if phi > 1 + 2 * math.sqrt(2 / bad) else 1.0
+    return phi if phi > 1 + errors * math.sqrt(2 / free) else 1.0
 
 
 def measured(spread: Spread, least: float) -> float | None:
@@ -71,7 +73,7 @@ def measured(spread: Spread, least: float) -> float | None:
     Between instances, or between neighbouring polls if that is larger: bursts of a whole arm show there alone. But so do blips that
     all share, and the more the more traffic there is; beside instances, pairs count for `PAIRED_MOST` at most.
     """
-    between, paired = _between(spread, least), _paired(spread, least)
+    between, paired = _between(spread, least, _ERRORS), _paired(spread, least, _ERRORS)
     if between is None:
         return paired
     return between if paired is None else max(between, min(paired, PAIRED_MOST))
@@ -79,17 +81,17 @@ def measured(spread: Spread, least: float) -> float | None:
 
 def running(spread: Spread) -> float | None:
     """The dispersion as seen during a rollout: between instances, for a lone one between neighbouring polls; None when not known."""
-    between = _between(spread, RUNNING)
-    return between if between is not None else _paired(spread, RUNNING)
+    between = _between(spread, RUNNING, _RUNNING_ERRORS)
+    return between if between is not None else _paired(spread, RUNNING, _RUNNING_ERRORS)
 
 
-def _between(spread: Spread, least: float) -> float | None:
-    return phi_of(spread.num, spread.den, spread.bad, least)
+def _between(spread: Spread, least: float, errors: float) -> float | None:
+    return phi_of(spread.num, spread.den, spread.free, least, errors)
 
 
-def _paired(spread: Spread, least: float) -> float | None:
+def _paired(spread: Spread, least: float, errors: float) -> float | None:
     """Between polls; never unfit, because what all arms share over time looks like clumps here."""
-    phi = phi_of(spread.paired_num, spread.paired_den, spread.paired_bad, least)
+    phi = phi_of(spread.paired_num, spread.paired_den, spread.paired_free, least, errors)
     return None if phi is None else min(phi, UNFIT)
 
 

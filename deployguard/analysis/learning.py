@@ -71,7 +71,7 @@ def categories_learnt(blocks: Blocks, rules: CategoriesRules) -> CategoriesEvide
         return CategoriesEvidence()
     marks, seconds, names = marks_of(history), sum(s for s, _ in blocks), _names(blocks)
     spreads = [_tail_spread(blocks, mark) for mark in marks[: len(tilts.TAILS)]]
-    found = [(measured(spread, ENOUGH), max(spread.bad, spread.paired_bad)) for spread in spreads]
+    found = [(measured(spread, ENOUGH), max(spread.free, spread.paired_free)) for spread in spreads]
     condemned, rung = math.log(1 / rules.alpha), 1.0
     phis = tuple(phi or 1.0 for phi, _ in found)
     while rung <= UNFIT and any(_categories_placebo(blocks, uid, history, rules, phis) >= condemned for uid in names):

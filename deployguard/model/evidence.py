@@ -75,16 +75,16 @@ class Learnt(Frozen, frozen=True):
 class Spread(Frozen, frozen=True, array_like=True):
     """Running sums of the dispersion of stable's bad requests, between instances inside a poll and between neighbouring polls.
 
-    `num` and `den` are those of docs/statistics.md section 4, `bad` the bad requests they rest on; `total` and `missed` are the
-    poll that still waits for its neighbour.
+    `num` and `den` are those of docs/statistics.md section 4. `free` are the degrees of freedom that they rest on: of each poll one less
+    than its units, or its bad requests if they are fewer. `total` and `missed` are the poll that still waits for its neighbour.
     """
 
     num: float = 0.0
     den: float = 0.0
-    bad: float = 0.0
+    free: float = 0.0
     paired_num: float = 0.0
     paired_den: float = 0.0
-    paired_bad: float = 0.0
+    paired_free: float = 0.0
     total: float = -1.0
     missed: float = 0.0
 

@@ -202,7 +202,7 @@ def test_noise_is_measured_while_it_runs() -> None:
     evidence = fold(CategoriesEvidence(), 1, read(1, old=HISTORY, other=HISTORY), read(1, new=(0, 0, 0, 0)), rules)
     a: Row = HISTORY
     b: Row = HISTORY
-    for n in range(1, 61):
+    for n in range(1, 71):
         a, b = added(a, (60, 26, 11, 3 + 40 * (n % 5 == 0))), added(b, (60, 26, 11, 3))
         evidence = fold(evidence, 1 + n, read(1 + n, old=a, other=b), read(1 + n, new=times(n, (6, 3, 1, 0))), rules)
     phis, known = categories.dispersions(evidence, rules)

@@ -45,7 +45,7 @@ def test_bursts_of_a_whole_arm_count_beside_instances_up_to_two() -> None:
     together = spread_of([[(10.0 * (n % 2), 100) for _ in range(4)] for n in range(40)])
 
     assert dispersion.running(together) == 1.0
-    assert dispersion.measured(together, 100) == 2.0
+    assert dispersion.measured(together, 10) == 2.0
 
 
 def test_bursts_of_a_lone_instance_are_seen_between_polls() -> None:
@@ -53,25 +53,26 @@ def test_bursts_of_a_lone_instance_are_seen_between_polls() -> None:
     bursts = spread_of([[(20.0 * (n % 2), 200)] for n in range(20)])
 
     assert bursts.den == 0
-    assert bursts.paired_bad == 200
-    assert dispersion.measured(bursts, 100) == dispersion.running(bursts) == 12  # blips that all share would look the same: never unfit
+    assert bursts.paired_free == 10
+    assert dispersion.measured(bursts, 10) == 12  # blips that all share would look the same: never unfit
     assert spread_of([[(0.0, 100)], [(0.0, 100)]]) == Spread()
     assert spread_of([[(1.0, 1)], [(0.0, 0)]]).paired_den == 0  # one request says nothing of clumps
     assert spread_of([[(5.0, 5), (5.0, 5)]]).num == 0  # nor do requests that all went bad
 
 
 def test_chance_is_not_dispersion_and_little_is_not_known() -> None:
-    """Below two standard errors the dispersion is one; on too few bad requests there is none."""
-    assert dispersion.phi_of(128.0, 100.0, 100, 30) == 1.0
-    assert dispersion.phi_of(150.0, 100.0, 100, 30) == 1.5
-    assert dispersion.phi_of(150.0, 100.0, 29, 30) is None
-    assert dispersion.phi_of(0.0, 0.0, 100, 30) is None
+    """Below so many standard errors the dispersion is one; on too few degrees of freedom there is none."""
+    assert dispersion.phi_of(128.0, 100.0, 100, 30, 2) == 1.0
+    assert dispersion.phi_of(150.0, 100.0, 100, 30, 2) == 1.5
+    assert dispersion.phi_of(142.0, 100.0, 100, 30, 3) == 1.0
+    assert dispersion.phi_of(150.0, 100.0, 29, 30, 2) is None
+    assert dispersion.phi_of(0.0, 0.0, 100, 30, 2) is None
     assert dispersion.measured(Spread(), 1) is None
 
 
 def test_the_dispersion_in_use() -> None:
     """The policy's word counts first, then the larger of what was learnt before and what is seen now."""
-    now = Spread(num=400, den=100, bad=150)
+    now = Spread(num=400, den=100, free=150)
 
     assert dispersion.in_use(Learnt(9, 50), now, 2.0) == (2.0, True)
     assert dispersion.in_use(Learnt(), Spread(), None) == (1.0, False)
@@ -85,7 +86,7 @@ def test_what_a_poll_says_of_the_noise_tempers_the_next_one_alone() -> None:
     """A poll is judged by the dispersion from before it, and its block is capped until the dispersion was known before it."""
     rules = dataclasses.replace(BARE, dispersion=None, cap=2.0)
     before = dataclasses.replace(rules, dispersion=1.0)
-    known = Spread(paired_num=99, paired_den=99, paired_bad=99)
+    known = Spread(paired_num=59, paired_den=59, paired_free=59)
     start = folded(CountsEvidence(spread=known), 0, Counter(0, 0), Counter(0, 0), rules, ("a",))
     crossed = folded(start, 1, Counter(5, 20), Counter(3, 400), rules, ("a",))
 

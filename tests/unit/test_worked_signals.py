@@ -80,8 +80,8 @@ def test_w10_dispersion() -> None:
     for n, e in zip(totals, bad, strict=True):
         parts = [Counter(*both) for both in zip(e, n, strict=True)]
         spread = dispersion.spread_after(spread, parts, counters.summed(parts))
-    assert (spread.num, spread.den, spread.bad) == pytest.approx((41.493457, 10.502915, 16), abs=1e-6)
-    assert dispersion.phi_of(spread.num, spread.den, spread.bad, 10) == pytest.approx(3.950661, abs=1e-6)
+    assert (spread.num, spread.den, spread.free) == pytest.approx((41.493457, 10.502915, 7), abs=1e-6)
+    assert dispersion.phi_of(spread.num, spread.den, spread.free, 5, 2) == pytest.approx(3.950661, abs=1e-6)
 
 
 def test_w12_average() -> None:
