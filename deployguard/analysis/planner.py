@@ -28,8 +28,8 @@ POWER = 0.9
 _FAR = 1e13
 _AGES = 3
 _LONGEST = 20.0
-_OFTEN = 3.0
-"""Bad requests in a poll from which on hardly a poll is without one."""
+_OFTEN, _SOME = 0.5, 2.0
+"""Bad requests in a poll from which on polls are taken as blocks; later where a poll holds fewer than `_SOME` of the candidate's."""
 _MANY = 40.0
 """Requests of the candidate in a block from which on its share is as good as the mean one."""
 _TYPICAL = 4.0
@@ -152,7 +152,8 @@ def _kinds(pace: Pace, p1: float, p0: float, least: float) -> list[_Kind]:
     if pace.rate <= 0 or rate0 <= 0:
         size = pace.rate * seconds or 1.0
         return [_drawn(1.0, pace.share * size, p1, (1 - pace.share) * size, p0)]
-    if least >= PATIENCE or pace.interval * bad > _OFTEN:
+    busy = _OFTEN if rate1 * pace.interval >= _SOME else 6 * _OFTEN
+    if least >= PATIENCE or pace.interval * bad > busy:
         return [_drawn(o, n1, p1, n0, p0) for o, n1, n0 in _held(rate1 * seconds, rate0 * seconds)]
     quiet, guilty = math.exp(-PATIENCE * bad), rate1 * p1 / bad
     poll1, poll0 = rate1 * pace.interval, rate0 * pace.interval

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ASSUMED_RATE = 0.001
 """Stable's rate of bad requests where nobody says it: one in a thousand."""
-HANDFUL = 10.0
+HANDFUL = 15.0
 """Bad requests of the candidate up to which the stated power is rough: what decides are a few leaps."""
 _LEARNT = 100.0
 

@@ -85,6 +85,27 @@ def test_validate_shows_every_fault_of_every_file(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_validate_says_what_stages_can_see_when_traffic_is_given(tmp_path: Path) -> None:
+    """A blind stage is a warning and exit code 0, with `strict: true` exit code 1, with enough traffic neither; a power must be one."""
+    checks = "  checks: [{name: errors, source: balancer}]\n"
+    guard, policy = write(tmp_path, "guard.yaml", GUARD + checks), write(tmp_path, "policy.yaml", POLICY)
+    strict_one = write(tmp_path, "strict.yaml", POLICY + "  strict: true\n")
+
+    lenient = run("policy", "validate", guard, policy, "--traffic", "40")
+    assert lenient.returncode == 0
+    assert "guard web, 20 instances:" in lenient.stdout
+    assert "longer than the soak of 30s" in lenient.stdout
+    assert "warning: not every stage can see" in lenient.stdout
+    strict = run("policy", "validate", guard, strict_one, "--traffic", "40")
+    assert strict.returncode == 1
+    assert "the rollout is refused, because the policy is `strict`" in strict.stdout
+    much = run("policy", "validate", guard, strict_one, "--traffic", "200000", "--instances", "4")
+    assert much.returncode == 0
+    wrong = run("policy", "validate", guard, policy, "--traffic", "40", "--power", "2")
+    assert wrong.returncode == 2
+    assert "is not a power" in wrong.stderr
+
+
 def test_validate_reads_standard_input() -> None:
     """`-` is a file like any other."""
     done = run("policy", "validate", "-", given=POLICY)
