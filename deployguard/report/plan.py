@@ -14,6 +14,7 @@ from deployguard.report.sight import ASSUMED_RATE, Expected, advice, check_sight
 if TYPE_CHECKING:
     from deployguard.model.policy import Freeze, Policy
 
+
 def plan_report(
     policy: Policy,
     stable: Version | None,
