@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployguard.analysis import arms, bets, interval, sights
+from deployguard.analysis import arms, bets, counts, interval, passage, sights
 from deployguard.analysis.planner import Pace
-from deployguard.model.evidence import Block
+from deployguard.model.evidence import Block, CountsEvidence
 from deployguard.model.reading import Counter
 from tests.unit.enumeration import BARE
 
@@ -66,3 +66,22 @@ def test_the_planner_sees_what_the_table_says(
     found = sights.counts_sight(rules, Pace(share, rate, 10.0), p0, rate * seconds)
 
     assert found == pytest.approx(expected, rel=1 / 6)
+
+
+def test_where_a_walk_has_no_law() -> None:
+    """Nothing is passed before the first request, and a walk without spread passes when its drift has reached the bar."""
+    assert passage.passed(1.0, 1.0, 5.0, 0) == 0.0
+    assert [passage.passed(0.1, 0.0, 5.0, n) for n in (49, 51)] == [0.0, 1.0]
+
+
+def test_a_limit_that_nothing_can_exceed_shows_nothing() -> None:
+    """A rate that is not above the floor or the limit is never seen, and no rate is above a limit of one."""
+    above = dataclasses.replace(BARE, compare=False, limit=0.9995)
+    assert sights.limit_sight(above, Pace(0.5, 100.0), 1e6) is None
+    low = dataclasses.replace(BARE, limit=0.01)
+    assert sights.limit_needed(low, Pace(0.5, 100.0), 0.005) == math.inf
+
+
+def test_a_check_that_compares_nothing_proves_nothing() -> None:
+    """The promote rule needs a comparison: a check with a limit alone has no evidence for it."""
+    assert counts.same_evidence(CountsEvidence(), dataclasses.replace(BARE, compare=False, limit=0.1)) == 0.0
