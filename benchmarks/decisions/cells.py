@@ -72,7 +72,7 @@ def _literature(runs: int, *, knows: bool = False) -> list[Played]:
 
 def null_rules(quick: bool, ours: int) -> list[Played]:
     """All rules on a stream without a regression: how often do they roll back a good version within the hour?"""
-    some, many, kayenta = (30, 300, 40) if quick else (400, 3000, 500)
+    some, many, kayenta = (20, 300, 40) if quick else (100, 3000, 400)
     variants = [_ours(SHIPPED, ours), _ours(NO_TOLERANCE, some), _ours(BARE, some), _reference(LATE_SHARE, many)]
     return [*variants, *_tools(many, kayenta, strict=True), *_literature(many)]
 
@@ -104,7 +104,7 @@ def stress(quick: bool) -> Iterator[Cell]:
         "geometric clumps, mean 4": {"clump": streams.geometric(4.0)},
     }
     for name, how in special.items():
-        yield Cell("stress", Stream(f"stress: {name}", p, p, 0.05, 50.0, **how), null_rules(quick, 60 if quick else 1500))
+        yield Cell("stress", Stream(f"stress: {name}", p, p, 0.05, 50.0, **how), null_rules(quick, 60 if quick else 1000))
 
 
 def in_requests(quick: bool) -> Iterator[Cell]:
