@@ -180,4 +180,9 @@ def gates(rows: Sequence[Row]) -> str:
 def summary(rows: Sequence[Row]) -> str:
     """For the terminal: what misses."""
     found = missed(rows)
-    return "\n".join(["every gate is met" if not found else f"{len(found)} cells miss their gate:", *(f"  {line}" for line in found)])
+    return "\n".join(
+        [
+            "every gate is met where there are enough runs to tell" if not found else f"{len(found)} cells miss their gate:",
+            *(f"  {line}" for line in found),
+        ]
+    )
