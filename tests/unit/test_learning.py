@@ -98,5 +98,9 @@ def test_an_instance_that_is_slower_makes_placebos_fail() -> None:
     odd = learning.categories_learnt(latencies([0.02, 0.02, 0.5]), dataclasses.replace(TILTED, dispersion=None))
 
     assert max(known.phi for known in odd.learnt) > UNFIT
+    slightly = latencies([0.03, 0.03, 0.06])
+    slightly = [(s, {uid: g for uid, g in by.items() if uid != "i0" or n > 5}) for n, (s, by) in enumerate(slightly)]
+    raised = learning.categories_learnt(slightly, dataclasses.replace(TILTED, dispersion=None))
+    assert 1 < min(known.phi for known in raised.learnt) < UNFIT
     alone = learning.categories_learnt(latencies([0.05]), TILTED)
     assert {known.placebos for known in alone.learnt} == {0}
