@@ -121,7 +121,7 @@ def _categories_rules(policy: Policy, check: ScrapeCheck) -> CategoriesRules:
         proof=policy.pass_ == "proof",
         grid=tilts.SHIPPED,
         interval=policy.interval.total_seconds(),
-        warmup=policy.warmup,
+        warmup=policy.warmup if check.histogram else dt.timedelta(0),  # wrong answers count from the first request
     )
 
 
