@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -70,6 +71,8 @@ _work: Work
 def _begin(work: Work) -> None:
     global _work  # noqa: PLW0603 - set once in each worker
     _work = work
+    if multiprocessing.parent_process() is not None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which writes what is done
 
 
 def _decide(task: Task) -> tuple[Task, dict[int, Decided]]:
