@@ -138,9 +138,7 @@ def mutant(name: str) -> Iterator[type[Driver]]:
             mock.patch.object(phases, "_in_place", _by_value_alone),
             mock.patch("deployguard.engine.intent._target_actions", _told_by_value_alone),
         ],
-        "evidence folded twice": [
-            mock.patch("deployguard.analysis.counts.remembered", lambda evidence, arm, reading: evidence.last.get(arm, {}))
-        ],
+        "evidence folded twice": [mock.patch("deployguard.analysis.counts.kept", lambda old, now, unread: old)],
         "deadline counted from process start": CountsDeadlinesFromItsStart,
     }
     how = patches[name]
