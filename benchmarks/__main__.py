@@ -16,6 +16,7 @@ from typing import Any
 from benchmarks.rows import Result, table
 
 SUBJECTS = {
+    "fold": "benchmarks.fold",
     "step": "benchmarks.step",
     "poll": "benchmarks.poll",
     "memory": "benchmarks.memory",
