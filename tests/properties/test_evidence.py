@@ -145,6 +145,14 @@ def test_evidence_survives_being_saved_at_any_poll(kind: str, world: World) -> N
         assert msgspec.json.encode(evidence) == msgspec.json.encode(straight[n])
 
 
+def compared(evidence: Any) -> list[float]:
+    """What the arms were compared on, and what waits to be: a second look may close a pile or drop it, and must not add to it."""
+    if not isinstance(evidence, CountsEvidence):
+        return [evidence.blocks]
+    blocks = [*evidence.segments, *(stratum.pile for stratum in evidence.strata.values())]
+    return [sum(getattr(block, field) for block in blocks) for field in ("n1", "e1", "n0", "e0")]
+
+
 @settings(max_examples=100, deadline=None)
 @given(kinds, polls)
 def test_a_poll_read_twice_counts_once(kind: str, world: World) -> None:
@@ -155,7 +163,7 @@ def test_a_poll_read_twice_counts_once(kind: str, world: World) -> None:
         once: Any = told(kind, readings(world, kind)[: n + 1])[-1]
         again = fold(kind, once, answers, n)
         assert again.counted == once.counted
-        assert again.blocks == once.blocks
+        assert all(after <= before for after, before in zip(compared(again), compared(once), strict=True))
 
 
 @settings(max_examples=100, deadline=None)
