@@ -16,12 +16,12 @@ import msgspec
 from deployguard.analysis import tilts
 from deployguard.analysis.arms import PROMOTE_WEIGHTS, same_factors, worse_factors
 from deployguard.analysis.bets import Grid, settled
-from deployguard.analysis.counters import added, kept, same_crew, summed, tallied
+from deployguard.analysis.counters import added, added_up, kept, same_crew, summed, tallied
 from deployguard.analysis.dispersion import UNFIT, in_use, spread_after
 from deployguard.analysis.eprocess import log_value, play, start, tempered
 from deployguard.analysis.gaps import elapsed, heard
 from deployguard.analysis.rebin import chosen_edges, rebinned
-from deployguard.analysis.strata import LONGEST_PILE, PATIENCE
+from deployguard.analysis.strata import LONGEST_PILE, PATIENCE, alike
 from deployguard.model.evidence import Block, Both, CategoriesEvidence, Learnt, Process, Spread, Tallies
 from deployguard.model.reading import Answer, Buckets, Counter, Missing
 from deployguard.model.target import CANDIDATE, STABLE
@@ -101,7 +101,7 @@ def fold(
         arm: tallied(evidence.last, arm, values, readings[arm].born, began, readings[arm].at - rules.warmup)
         for arm, values in binned.items()
     }
-    moved = {arm: _sum(found) for arm, found in parts.items()}
+    moved = {arm: added_up(found) for arm, found in parts.items()}
     changed = CANDIDATE in binned and not same_crew(readings[CANDIDATE], evidence.last.get(CANDIDATE, {}))
     history = evidence.history
     if STABLE in binned and STABLE not in evidence.read_at:
@@ -125,12 +125,8 @@ def fold(
     return _counted(after, parts, moved, rules, seconds, now, changed=changed, aligned=aligned)
 
 
-def _sum(parts: Sequence[Tallies]) -> Tallies:
-    return tuple(map(sum, zip(*parts, strict=True))) if parts else ()
-
-
 def _history(values: Sequence[Tallies], most: float = 5000.0) -> Tallies:
-    was = _sum(values)
+    was = added_up(values)
     total = sum(was)
     return tuple(v * min(1.0, most / total) for v in was) if total > 0 else ()
 
@@ -271,11 +267,14 @@ def _spreads(evidence: CategoriesEvidence, parts: Sequence[Tallies], rules: Cate
     if rules.dispersion is not None or not parts or not evidence.marks:
         return evidence.spreads
     before = evidence.spreads or (Spread(),) * len(tilts.TAILS)
-    found = []
-    for spread, mark in zip(before, evidence.marks, strict=False):
-        slow = [Counter(sum(part[mark:]), sum(part)) for part in parts]
-        found.append(spread_after(spread, slow, summed(slow)))
-    return tuple(found)
+    totals = [sum(part) for part in parts]
+    return tuple(tail_spread(spread, parts, totals, mark) for spread, mark in zip(before, evidence.marks, strict=False))
+
+
+def tail_spread(spread: Spread, parts: Sequence[Tallies], totals: Sequence[float], mark: int) -> Spread:
+    """The dispersion of the requests from `mark` on after one more poll of stable: `parts` by instance, and the requests of each."""
+    slow = [Counter(sum(part[mark:]), total) for part, total in zip(parts, totals, strict=True)]
+    return spread_after(spread, slow, summed(slow))
 
 
 def dispersions(evidence: CategoriesEvidence, rules: CategoriesRules) -> tuple[tuple[float, ...], bool]:
@@ -306,10 +305,8 @@ def _pooled(segments: tuple[Both, ...], mine: Tallies, theirs: Tallies) -> tuple
     """What was compared, pooled while the share of traffic stays within half of what it was."""
     if not segments:
         return (Both(mine, theirs),)
-    n1, n0, last = sum(mine), sum(theirs), segments[-1]
-    m1, m0 = sum(last.mine), sum(last.theirs)
-    before, now = m1 / (m1 + m0), n1 / (n1 + n0)
-    if len(segments) >= MOST_SEGMENTS or abs(now - before) <= 0.5 * before:
+    last = segments[-1]
+    if len(segments) >= MOST_SEGMENTS or alike(sum(last.mine), sum(last.theirs), sum(mine), sum(theirs)):
         return (*segments[:-1], Both(added(last.mine, mine), added(last.theirs, theirs)))
     return (*segments, Both(mine, theirs))
 
@@ -322,7 +319,7 @@ def telling(evidence: CategoriesEvidence) -> int | None:
     """
     if not evidence.segments:
         return None
-    mine, theirs = (_sum([getattr(s, arm) for s in evidence.segments]) for arm in ("mine", "theirs"))
+    mine, theirs = (added_up([getattr(s, arm) for s in evidence.segments]) for arm in ("mine", "theirs"))
     growth = {mark: _growth(_block(mine, theirs, mark)) for mark in range(len(mine) - 1, 0, -1)}
     return max(growth, key=growth.__getitem__)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from deployguard.model.evidence import Tallies
@@ -96,6 +96,11 @@ def added(a: Tallies, b: Tallies) -> Tallies:
     if not a:
         return b
     return tuple(x + y for x, y in zip(a, b, strict=True)) if b else a
+
+
+def added_up(parts: Iterable[Tallies]) -> Tallies:
+    """The sum over instances of counts by category; nothing for no instance."""
+    return tuple(map(sum, zip(*parts, strict=True)))
 
 
 def kept(old: Mapping[str, V], now: dict[str, V], unread: tuple[str, ...]) -> dict[str, V]:

@@ -1,7 +1,7 @@
 """Checks on bad and total requests: folding what was read into evidence.
 
 Everything is pure and the state small: one e-process for "worse than stable", one for each limit, one for "not worse than claimed". What
-the evidence says is in `enough` and `findings`.
+the evidence says is in `enough` and `cases`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ from deployguard.model.reading import Answer, Counter, Counters, Window
 from deployguard.model.target import CANDIDATE, STABLE
 
 _FRESH = Stratum()
+Noise = tuple[float, float | None]
+"""The dispersion that factors are tempered by, and the cap per block."""
+_UNTOUCHED: Noise = (1.0, None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -170,7 +173,7 @@ def _before_exposure(
     for name, inside in split.items():
         stratum = strata.get(name, _FRESH)
         strata[name] = msgspec.structs.replace(stratum, history=plus(stratum.history, inside[STABLE]))
-    limit = _limits(evidence, {STABLE: moved}, rules, seconds) if rules.limit is not None else evidence.limit
+    limit = _limits(evidence.limit, {STABLE: moved}, rules, seconds, _UNTOUCHED) if rules.limit is not None else evidence.limit
     return msgspec.structs.replace(evidence, strata=strata, limit=limit, spread=spread)
 
 
@@ -202,10 +205,11 @@ def _counted(
         )
         ripe += more
     worse, same, proven, segments = evidence.worse, evidence.same, evidence.proven + seconds, evidence.segments
+    noise = _noise(evidence, rules)
     if ripe and rules.compare:
-        worse = _worse(evidence, ripe, rules, waited)
+        worse = _worse(worse, ripe, rules, waited, noise)
     if rules.compare and aligned and proven >= PATIENCE:
-        same, strata, proven = _same(same, strata, rules, _noise(evidence, rules)[0]), _all(strata), 0.0
+        same, strata, proven = _same(same, strata, rules, noise[0]), _all(strata), 0.0
     for block, _ in ripe:
         segments = pooled(segments, block)
     return msgspec.structs.replace(
@@ -213,8 +217,8 @@ def _counted(
         counted={**evidence.counted, **counted},
         first_bad=evidence.first_bad or (now if mine.bad > 0 else None),
         strata=strata,
-        limit=_limits(evidence, moved, rules, seconds) if rules.limit is not None else evidence.limit,
-        floor=_floor(evidence, worse, mine, rules, seconds) if CANDIDATE in moved else evidence.floor,
+        limit=_limits(evidence.limit, moved, rules, seconds, noise) if rules.limit is not None else evidence.limit,
+        floor=_floor(evidence.floor, worse, mine, rules, seconds, noise) if CANDIDATE in moved else evidence.floor,
         worse=worse,
         same=same,
         proven=proven,
@@ -224,18 +228,18 @@ def _counted(
     )
 
 
-def _noise(evidence: CountsEvidence, rules: CountsRules) -> tuple[float, float | None]:
+def _noise(evidence: CountsEvidence, rules: CountsRules) -> Noise:
     """The dispersion to temper by, and the cap per block while it is not known."""
     phi, known = in_use(evidence.learnt, evidence.spread, rules.dispersion)
     return phi, None if known else rules.cap
 
 
-def _worse(evidence: CountsEvidence, ripe: list[Ripe], rules: CountsRules, seconds: float) -> Process:
-    process = evidence.worse or start(len(rules.grid.psi), late_onset=rules.late_onset)
+def _worse(process: Process | None, ripe: list[Ripe], rules: CountsRules, seconds: float, noise: Noise) -> Process:
+    process = process or start(len(rules.grid.psi), late_onset=rules.late_onset)
     factors = worse_factors(*ripe[0], rules.grid, rules.ratio, rules.margin)
     for more in ripe[1:]:
         factors = [a + b for a, b in zip(factors, worse_factors(*more, rules.grid, rules.ratio, rules.margin), strict=True)]
-    return play(process, tempered(factors, *_noise(evidence, rules)), rules.grid.weight, seconds)
+    return play(process, tempered(factors, *noise), rules.grid.weight, seconds)
 
 
 def _same(process: Process | None, strata: Mapping[str, Stratum], rules: CountsRules, phi: float) -> Process:
@@ -252,23 +256,27 @@ def _all(strata: Mapping[str, Stratum]) -> dict[str, Stratum]:
     return {name: proved(stratum) for name, stratum in strata.items()}
 
 
-def _limits(evidence: CountsEvidence, moved: Mapping[str, Counter], rules: CountsRules, seconds: float) -> dict[str, Limited]:
+def _limits(
+    before: Mapping[str, Limited], moved: Mapping[str, Counter], rules: CountsRules, seconds: float, noise: Noise
+) -> dict[str, Limited]:
     """The limit's processes. Stable's evidence only ever exonerates, so nothing slows it down."""
     assert rules.limit is not None
-    found = dict(evidence.limit)
+    found = dict(before)
     for arm, m in moved.items():
-        phi, cap = _noise(evidence, rules) if arm == CANDIDATE else (1.0, None)
+        phi, cap = noise if arm == CANDIDATE else _UNTOUCHED
         found[arm] = against(found.get(arm) or watched(late_onset=rules.late_onset), m.total, m.bad, rules.limit, seconds, phi, cap)
     return found
 
 
-def _floor(evidence: CountsEvidence, worse: Process | None, mine: Counter, rules: CountsRules, seconds: float) -> Limited | None:
+def _floor(
+    before: Limited | None, worse: Process | None, mine: Counter, rules: CountsRules, seconds: float, noise: Noise
+) -> Limited | None:
     """The floor's process, brought up to date only while the comparison speaks against the candidate: the smaller of the two counts."""
     if not rules.compare or rules.floor <= 0:
         return None
-    before = evidence.floor or watched(late_onset=rules.late_onset)
+    before = before or watched(late_onset=rules.late_onset)
     urgent = worse is not None and accuses(worse)
-    return against(before, mine.total, mine.bad, rules.floor, seconds, *_noise(evidence, rules), urgent=urgent)
+    return against(before, mine.total, mine.bad, rules.floor, seconds, *noise, urgent=urgent)
 
 
 def worse_evidence(evidence: CountsEvidence, rules: CountsRules) -> float:

@@ -8,13 +8,13 @@ false alarms, the dispersion goes up a rung (docs/statistics.md, section 4).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from deployguard.analysis import tilts
 from deployguard.analysis.arms import worse_factors
 from deployguard.analysis.bets import settled
-from deployguard.analysis.categories import LEAST, CategoriesRules, block_factors, marks_of, quieted
-from deployguard.analysis.counters import added, plus, summed
+from deployguard.analysis.categories import LEAST, CategoriesRules, block_factors, marks_of, quieted, tail_spread
+from deployguard.analysis.counters import added_up, plus, summed
 from deployguard.analysis.counts import CountsRules
 from deployguard.analysis.dispersion import ENOUGH, UNFIT, measured, next_rung, spread_after
 from deployguard.analysis.eprocess import play, start, tempered
@@ -36,10 +36,11 @@ def counts_learnt(blocks: Blocks, rules: CountsRules) -> CountsEvidence:
         whole = summed(list(by.values()))
         spread, history = spread_after(spread, list(by.values()), whole), plus(history, whole)
 
-    def reached(uid: str, phi: float) -> float:
-        return _counts_placebo(polls, uid, rules, phi)
-
-    learnt = _learnt(spread, history.bad - 0.5, sum(s for s, _ in polls), _names(blocks), rules.alpha, reached)
+    seconds, placebos, phi = sum(s for s, _ in polls), _names(blocks), measured(spread, ENOUGH)
+    if phi is None:
+        return CountsEvidence(learnt=Learnt(bad=0.0, seconds=seconds), strata={"": Stratum(history)})
+    phi = _rung(phi, rules.alpha, lambda phi: (_counts_placebo(polls, uid, rules, phi) for uid in placebos))
+    learnt = Learnt(phi, history.bad - 0.5, seconds, len(placebos))
     return CountsEvidence(learnt=learnt, strata={"": Stratum(history)})
 
 
@@ -63,22 +64,21 @@ def categories_learnt(blocks: Blocks, rules: CategoriesRules) -> CategoriesEvide
 
     The placebos are judged by rank: the edges of the categories are those of the first reading to come.
     """
-    history: Tallies = ()
-    for _, by in blocks:
-        for grown in by.values():
-            history = added(history, grown)
+    history = added_up(grown for _, by in blocks for grown in by.values())
     if sum(history) < LEAST:
         return CategoriesEvidence()
     marks, seconds, names = marks_of(history), sum(s for s, _ in blocks), _names(blocks)
     spreads = [_tail_spread(blocks, mark) for mark in marks[: len(tilts.TAILS)]]
     found = [(measured(spread, ENOUGH), max(spread.free, spread.paired_free)) for spread in spreads]
-    condemned, rung = math.log(1 / rules.alpha), 1.0
     phis = tuple(phi or 1.0 for phi, _ in found)
-    while rung <= UNFIT and any(_categories_placebo(blocks, uid, history, rules, phis) >= condemned for uid in names):
-        rung = next_rung(rung)
-        phis = tuple(max(phi, rung) for phi in phis)
+
+    def reached(rung: float) -> Iterator[float]:
+        raised = tuple(max(phi, rung) for phi in phis)
+        return (_categories_placebo(blocks, uid, history, marks, rules, raised) for uid in names)
+
+    rung = _rung(1.0, rules.alpha, reached)
     learnt = tuple(
-        Learnt(min(phi, HOPELESS), bad if known is not None else 0.0, seconds, len(names))
+        Learnt(min(max(phi, rung), HOPELESS), bad if known is not None else 0.0, seconds, len(names))
         for phi, (known, bad) in zip(phis, found, strict=True)
     )
     return CategoriesEvidence(history=history, learnt=learnt)
@@ -87,15 +87,17 @@ def categories_learnt(blocks: Blocks, rules: CategoriesRules) -> CategoriesEvide
 def _tail_spread(blocks: Blocks, mark: int) -> Spread:
     spread = Spread()
     for _, by in blocks:
-        slow = [Counter(sum(grown[mark:]), sum(grown)) for grown in by.values()]
-        spread = spread_after(spread, slow, summed(slow))
+        spread = tail_spread(spread, list(by.values()), [sum(grown) for grown in by.values()], mark)
     return spread
 
 
-def _categories_placebo(blocks: Blocks, uid: str, history: Tallies, rules: CategoriesRules, phis: tuple[float, ...]) -> float:
-    process, marks = start(len(rules.weights), late_onset=rules.late_onset), marks_of(history)
+def _categories_placebo(
+    blocks: Blocks, uid: str, history: Tallies, marks: tuple[int, ...], rules: CategoriesRules, phis: tuple[float, ...]
+) -> float:
+    """As `_counts_placebo`, with a dispersion for each of the compared tails."""
+    process = start(len(rules.weights), late_onset=rules.late_onset)
     for seconds, by in blocks:
-        mine, theirs = by.get(uid, ()), tuple(map(sum, zip(*(g for other, g in by.items() if other != uid), strict=True)))
+        mine, theirs = by.get(uid, ()), added_up(grown for other, grown in by.items() if other != uid)
         if sum(mine) < 1 or sum(theirs) < 1:
             continue
         factors = quieted(block_factors(mine, theirs, history, (), marks, rules), phis, rules)
@@ -108,14 +110,9 @@ def _names(blocks: Blocks) -> list[str]:
     return list(seen)[:MOST_PLACEBOS] if len(seen) > 1 else []
 
 
-def _learnt(
-    spread: Spread, bad: float, seconds: float, placebos: list[str], alpha: float, reached: Callable[[str, float], float]
-) -> Learnt:
-    """The measured dispersion, raised until no placebo is condemned. Too few bad requests: nothing is known yet."""
-    phi = measured(spread, ENOUGH)
-    if phi is None:
-        return Learnt(bad=0.0, seconds=seconds)
+def _rung(phi: float, alpha: float, reached: Callable[[float], Iterable[float]]) -> float:
+    """The first rung from `phi` on at which no placebo is condemned; `reached` is the log evidence of each at a dispersion."""
     condemned = math.log(1 / alpha)
-    while phi <= UNFIT and any(reached(uid, phi) >= condemned for uid in placebos):
+    while phi <= UNFIT and any(value >= condemned for value in reached(phi)):
         phi = next_rung(phi)
-    return Learnt(phi if phi <= UNFIT else HOPELESS, bad, seconds, len(placebos))
+    return phi if phi <= UNFIT else HOPELESS

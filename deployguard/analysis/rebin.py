@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
+from deployguard.analysis.counters import added_up
 from deployguard.analysis.tilts import PRIOR, at_least
 from deployguard.model.evidence import Tallies
 from deployguard.model.reading import Buckets, Missing
@@ -27,7 +28,7 @@ def chosen_edges(reading: Buckets) -> tuple[float, ...] | None:
     edges, count = reading.edges, len(reading.edges) + 1
     if len(edges) <= MOST_EDGES:
         return edges
-    total: Tallies = tuple(map(sum, zip(*reading.by_instance.values(), strict=True))) or (0.0,) * count
+    total = added_up(reading.by_instance.values()) or (0.0,) * count
     if sum(total) < LEAST:
         return None
     th0 = _expected(total)

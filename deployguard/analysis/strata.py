@@ -92,11 +92,16 @@ def merged(a: Block, b: Block) -> Block:
     return Block(a.n1 + b.n1, a.e1 + b.e1, a.n0 + b.n0, a.e0 + b.e0)
 
 
+def alike(mine: float, theirs: float, more_mine: float, more_theirs: float) -> bool:
+    """Whether the share of traffic is within half of what it was before."""
+    before, now = mine / (mine + theirs), more_mine / (more_mine + more_theirs)
+    return abs(now - before) <= 0.5 * before
+
+
 def pooled(segments: tuple[Block, ...], block: Block) -> tuple[Block, ...]:
     """Blocks pooled while the share of traffic stays within half of what it was: what the interval is computed from."""
     if segments:
         last = segments[-1]
-        before, now = last.n1 / (last.n1 + last.n0), block.n1 / (block.n1 + block.n0)
-        if len(segments) >= MOST_SEGMENTS or abs(now - before) <= 0.5 * before:
+        if len(segments) >= MOST_SEGMENTS or alike(last.n1, last.n0, block.n1, block.n0):
             return (*segments[:-1], merged(last, block))
     return (*segments, block)

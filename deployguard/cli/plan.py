@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +21,7 @@ from deployguard.errors import UserError
 
 if TYPE_CHECKING:
     from deployguard.local.client import FleetClient
+    from deployguard.model.version import Version
 
 
 def register(app: typer.Typer) -> None:
@@ -54,14 +55,12 @@ def plan(
     from deployguard.files.guard_file import load_bundle, resolve
     from deployguard.files.shipped import shipped_names, shipped_policy
     from deployguard.local.client import FleetClient
-    from deployguard.model.version import Version
-    from deployguard.report.diff import directory_diff
     from deployguard.report.plan import plan_report
-    from deployguard.report.plan_text import plan_markdown, plan_text
     from deployguard.stores.file import FileStore
     from deployguard.stores.readings import FileReadings
     from deployguard.wiring.expect import expected
     from deployguard.wiring.guard import fleet_directory
+    from deployguard.wiring.learning import learnt
     from deployguard.wiring.remarks import remarks
 
     output_format(output, "text", "json", "yaml", "markdown")
@@ -76,24 +75,11 @@ def plan(
     document = store.load()[0]
     known = current_stable(document, view)
     stable = known.version if known else view.instances[0].assigned
-    candidate = Version(
-        client.admit("release", release) if release else stable.release,
-        client.admit("config", config) if config else stable.config,
-    )
-    names = {**first_names(client, view), **document.names}
-    for path, digest in ((release, candidate.release), (config, candidate.config)):
-        if path is not None:
-            names[digest] = path.resolve().name
-    changes: list[str] = []
-    if release is not None:
-        changes += directory_diff(_content(client, "release", stable.release), release)
-    if config is not None:
-        changes += directory_diff(_content(client, "config", stable.config), config)
+    candidate, names, changes = _change(client, stable, release, config)
+    names = {**first_names(client, view), **document.names, **names}
     traffic_known, sources = expected(
         client,
-        FileReadings(store.directory),
-        document,
-        resolved.policy,
+        learnt(FileReadings(store.directory), document, resolved.policy),
         traffic=traffic,
         error_rate=error_rate,
         power=wanted_power,
@@ -103,6 +89,12 @@ def plan(
     data = plan_report(resolved.policy, stable, candidate, view.wanted, names, traffic_known, changes, sources=sources, shipped=shipped)
     data["remarks"] = remarks(resolved.policy, view.instances, now())
     data["refused"] = refusal(document, stable, candidate, "") or None
+    _show(data, output)
+
+
+def _show(data: dict[str, Any], output: str) -> None:
+    from deployguard.report.plan_text import plan_markdown, plan_text
+
     if output in ("json", "yaml"):
         write_data(data, output)
         return
@@ -111,6 +103,24 @@ def plan(
         typer.echo(f"note: check {remark['check']}: {remark['text']}")
     if data["refused"]:
         typer.echo(f"\nit would be refused: {data['refused']}")
+
+
+def _change(client: FleetClient, stable: Version, release: Path | None, config: Path | None) -> tuple[Version, dict[str, str], list[str]]:
+    """The candidate, what its parts are called, and how it differs from stable, line by line."""
+    from deployguard.model.version import Version
+    from deployguard.report.diff import directory_diff
+
+    candidate = Version(
+        client.admit("release", release) if release else stable.release,
+        client.admit("config", config) if config else stable.config,
+    )
+    names: dict[str, str] = {}
+    changes: list[str] = []
+    for kind, path in (("release", release), ("config", config)):
+        if path is not None:
+            names[getattr(candidate, kind)] = path.resolve().name
+            changes += directory_diff(_content(client, kind, getattr(stable, kind)), path)
+    return candidate, names, changes
 
 
 def _content(client: FleetClient, part: str, digest: str) -> Path | None:

@@ -16,7 +16,7 @@ from deployguard.report.text import why_report
 from deployguard.report.versions import names_of
 from deployguard.report.view import run_report
 from deployguard.report.words import outcome
-from deployguard.stores.ledger import entries
+from deployguard.stores import ledger
 
 if TYPE_CHECKING:
     from deployguard.model.document import Document
@@ -46,11 +46,7 @@ def asked(text: str) -> Asked:
 
 def found_entries(store: FileStore, document: Document, wanted: Asked) -> list[Entry]:
     """The entries of the rollout, up to the one that was asked for. Raises `UserError` when there are none, or no such one."""
-    present = document.rollout
-    known = {entry.n: entry for entry in entries(store.ledger.path, wanted.rollout)}
-    if present is not None and present.id == wanted.rollout:
-        known = {entry.n: entry for entry in present.outbox} | known
-    found = [entry for _, entry in sorted(known.items())]
+    found = ledger.told(store.ledger.path, wanted.rollout, document.rollout)
     if not found:
         raise UserError(f"the ledger of `{store.guard}` has no rollout `{wanted.rollout}`", hint="`deployguard history` lists them")
     if wanted.n > found[-1].n:

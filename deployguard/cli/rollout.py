@@ -24,6 +24,7 @@ from deployguard.errors import RefusedError, StaleView, UserError, WorldError
 from deployguard.files.guard_file import Resolved, load_bundle, resolve
 from deployguard.files.write import plain
 from deployguard.model.document import Document
+from deployguard.model.evidence import Evidence
 from deployguard.model.rollout import RolledBack, Verifying
 from deployguard.model.target import TargetView
 from deployguard.model.version import Version
@@ -101,8 +102,9 @@ def _begin(plan: Plan, equipment: Rig, resolved: Resolved, change: Change) -> Do
     now = clock.now()
     if stable is not None and candidate == stable.version and _runs_everywhere(view, candidate):
         return unchanged_report(document, now=now)
+    past = learnt(equipment.readings, document, resolved.policy)
     if resolved.policy.strict:
-        _must_see(equipment, resolved, document, view)
+        _must_see(equipment, resolved, past, view)
     known = msgspec.structs.replace(document, names={**opening.first_names(equipment.client, view), **document.names})
     named = msgspec.structs.replace(known, names=names_of(known, change.release, change.config, change.name, digests))
     wish = Wish(
@@ -113,7 +115,7 @@ def _begin(plan: Plan, equipment: Rig, resolved: Resolved, change: Change) -> Do
         spec=plain(resolved.policy),
         override=f"{whoami()}: {change.override}" if change.override else "",
         announce=tuple(plain(sink) for sink in resolved.guard.spec.announce),
-        learnt=learnt(equipment.readings, named, resolved.policy),
+        learnt=past,
     )
     while True:
         try:
@@ -123,12 +125,12 @@ def _begin(plan: Plan, equipment: Rig, resolved: Resolved, change: Change) -> Do
             named = msgspec.structs.replace(document, names=named.names)
 
 
-def _must_see(equipment: Rig, resolved: Resolved, document: Document, view: TargetView) -> None:
+def _must_see(equipment: Rig, resolved: Resolved, past: dict[str, Evidence], view: TargetView) -> None:
     """Raise `RefusedError` when the policy is strict and a stage cannot see, at the traffic of now, what its checks claim."""
     from deployguard.report.plan import foresight
     from deployguard.wiring.expect import expected
 
-    known, _ = expected(equipment.client, equipment.readings, document, resolved.policy)
+    known, _ = expected(equipment.client, past)
     seen = foresight(resolved.policy, view.wanted, known)
     if seen["sees_enough"] is True and seen["passes"] is not False:
         return

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from deployguard.model.base import Frozen, encode
-from deployguard.model.rollout import TERMINAL, Entry
+from deployguard.model.rollout import TERMINAL, Entry, Rollout
 from deployguard.stores import disk
 from deployguard.stores.chain import KEYS, LINES, Piece, Verification, digest, pack, pieces, verify
 
@@ -191,6 +191,14 @@ def entries(path: Path, rollout: str | None = None, limit: int | None = None) ->
     """
     found = _matching(path, rollout)
     return found if limit is None else iter(deque(found, maxlen=limit))
+
+
+def told(path: Path, rollout: str, present: Rollout | None) -> list[Entry]:
+    """All entries of `rollout`, oldest first: those in the ledger file, and those of the `present` rollout that are not there yet."""
+    known = {entry.n: entry for entry in entries(path, rollout)}
+    if present is not None and present.id == rollout:
+        known = {entry.n: entry for entry in present.outbox} | known
+    return [entry for _, entry in sorted(known.items())]
 
 
 def _matching(path: Path, rollout: str | None) -> Iterator[Entry]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from deployguard import clock
@@ -11,14 +11,10 @@ from deployguard.analysis.planner import POWER
 from deployguard.model.evidence import CategoriesEvidence, CountsEvidence, Evidence
 from deployguard.report.instants import spell
 from deployguard.report.sight import Expected
-from deployguard.wiring.learning import learnt
 
 if TYPE_CHECKING:
     from deployguard.local.client import FleetClient
-    from deployguard.model.document import Document
-    from deployguard.model.policy import Policy
     from deployguard.model.target import TargetView
-    from deployguard.stores.readings import FileReadings
 
 MEASURED = 3.0
 """Seconds between the two looks at what the balancer has counted."""
@@ -28,16 +24,14 @@ TELLING = 1000
 
 def expected(
     client: FleetClient,
-    readings: FileReadings | None,
-    document: Document,
-    policy: Policy,
+    evidence: Mapping[str, Evidence],
     *,
     traffic: float | None = None,
     error_rate: float | None = None,
     power: float = POWER,
     say: Callable[[str], None] = lambda _: None,
 ) -> tuple[Expected, dict[str, str]]:
-    """What to expect, and in words where the traffic and the rates come from.
+    """What to expect, and in words where the traffic and the rates come from; `evidence` is what the last rollouts taught (`learnt`).
 
     What is told goes before what is recorded, and that before what the balancer counts. `say` is told before something takes time.
     """
@@ -47,7 +41,6 @@ def expected(
         traffic = traffic_of(client)
         if traffic is not None:
             sources["traffic"] = f"measured over {spell(MEASURED)}"
-    evidence = learnt(readings, document, policy)
     noise = {name: found for name, one in evidence.items() if (found := _noise(one)) is not None}
     if error_rate is not None:
         return Expected(traffic, error_rate, {}, noise, power), sources

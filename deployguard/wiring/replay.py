@@ -10,7 +10,7 @@ from deployguard.engine.recording import Closed, Loaded, Record, read
 from deployguard.engine.replay import Comparison, compared
 from deployguard.errors import ForeignState, WorldError
 from deployguard.stores.file import FileStore
-from deployguard.stores.ledger import entries
+from deployguard.stores.ledger import told
 from deployguard.stores.readings import KEPT, FileReadings
 
 if TYPE_CHECKING:
@@ -73,8 +73,4 @@ def replay_of(store: FileStore, rollout: str, watch: Callable[[int], None] | Non
     Raises `WorldError` when there is no recording, `ForeignState` when it cannot be read.
     """
     source = recorded(FileReadings(store.directory), rollout)
-    present = store.load()[0].rollout
-    known = {entry.n: entry for entry in entries(store.ledger.path, rollout)}
-    if present is not None and present.id == rollout:
-        known = {entry.n: entry for entry in present.outbox} | known
-    return compared(source.policy, source.records(), [entry for _, entry in sorted(known.items())], watch)
+    return compared(source.policy, source.records(), told(store.ledger.path, rollout, store.load()[0].rollout), watch)

@@ -17,7 +17,7 @@ from deployguard.files.shipped import shipped_names, shipped_policy
 from deployguard.model.rollout import Entry
 from deployguard.model.units import format_duration
 from deployguard.stores.file import FileStore
-from deployguard.stores.ledger import entries
+from deployguard.stores.ledger import entries, told
 from deployguard.stores.readings import FileReadings
 from deployguard.wiring.replay import JUDGING, recorded
 
@@ -154,10 +154,7 @@ def tried(store: FileStore, rollouts: Iterable[str], draft: Draft) -> Iterator[C
     readings = FileReadings(store.directory)
     present = store.load()[0].rollout
     for rollout in rollouts:
-        known = {entry.n: entry for entry in entries(store.ledger.path, rollout)}
-        if present is not None and present.id == rollout:
-            known = {entry.n: entry for entry in present.outbox} | known
-        ledger = tuple(entry for _, entry in sorted(known.items()))
+        ledger = tuple(told(store.ledger.path, rollout, present))
         try:
             yield _tried(readings, rollout, draft, ledger)
         except DeployguardError as error:

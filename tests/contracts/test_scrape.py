@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -92,13 +91,6 @@ class Server:
 
 def instance(address: str, uid: str = "u1", *, ready: bool = True, started: dt.datetime | None = NOW) -> Instance:
     return Instance(f"id-{uid}", uid, VERSION, VERSION, ready, started=started, address=address)
-
-
-@pytest.fixture
-def pool() -> Iterator[ScrapePool]:
-    pool = ScrapePool(timeout=20.0)
-    yield pool
-    pool.close()
 
 
 def read(pool: ScrapePool, server: Server, arm: str = CANDIDATE) -> Counters | Missing:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,21 +13,6 @@ from deployguard.model.reading import Buckets, Counter, Counters, Gauges, Missin
 from deployguard.model.target import CANDIDATE, STABLE
 from deployguard.signals.scrape import ScrapePool, ScrapeSource
 from tests.contracts.pages import NOW, Servers, buckets, check, counted, read
-
-
-@pytest.fixture
-def servers() -> Iterator[Servers]:
-    servers = Servers()
-    yield servers
-    servers.close()
-
-
-@pytest.fixture
-def pool() -> Iterator[ScrapePool]:
-    pool = ScrapePool(timeout=20.0)
-    yield pool
-    pool.close()
-
 
 # The pages of prometheus_client
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,20 +21,6 @@ GRID = [2 ** (k / 4) for k in range(-80, 81)]
 EVEN = [n / 1000 for n in range(1, 1001)]
 ODD = [0, 0, -0.5, -3, 1e-9, 1e9, math.inf, 0.25, 0.2500001]
 """What was observed, without the NaN: it has no latency."""
-
-
-@pytest.fixture
-def servers() -> Iterator[Servers]:
-    servers = Servers()
-    yield servers
-    servers.close()
-
-
-@pytest.fixture
-def pool() -> Iterator[ScrapePool]:
-    pool = ScrapePool(timeout=20.0)
-    yield pool
-    pool.close()
 
 
 def native(servers: Servers) -> Instance:
