@@ -10,12 +10,45 @@ from deployguard.model.check import Check, same_names
 from deployguard.model.fields import ApiVersion, Broken, PositiveDuration, Written, broken
 from deployguard.model.policy import Metadata, Policy
 
+WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet")
+"""The kinds of targets that live in a cluster."""
+
 
 class TargetRef(Written):
     """The workload that is guarded."""
 
-    kind: Literal["LocalFleet"] = Field("LocalFleet", description="LocalFleet: processes on this machine")
-    name: str = Field(description="the fleet's name, as in its own file")
+    kind: Literal["LocalFleet", "Deployment", "StatefulSet", "DaemonSet"] = Field(
+        "LocalFleet", description="LocalFleet: processes on this machine; the others are workloads of a cluster"
+    )
+    name: str = Field(description="the fleet's name, as in its own file, or the workload's")
+    port: Annotated[int, Field(ge=1, le=65535)] | Annotated[str, Field(min_length=1, max_length=63)] | None = Field(
+        None, description="in a cluster: the pods' port, or its name, for metrics and probes; found by itself when not given"
+    )
+    service: str | None = Field(None, description="in a cluster: the Service that users come by; found by its selector when not given")
+    capacity: Literal["surge", "swap"] = Field(
+        "surge", description="of a Deployment: canaries come on top of its replicas, or in place of as many of them"
+    )
+    pool: str | None = Field(None, description="of a DaemonSet: the node label whose values are the pools that change one after the other")
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> TargetRef:
+        only = {
+            "port": (WORKLOADS, self.port is not None),
+            "service": (WORKLOADS, self.service is not None),
+            "capacity": (("Deployment",), self.capacity != "surge"),
+            "pool": (("DaemonSet",), self.pool is not None),
+        }
+        for name, (kinds, given) in only.items():
+            if given and self.kind not in kinds:
+                raise broken(f"`{name}` is for {' and '.join(kinds)}, and this target is a {self.kind}; take it away", (name,))
+        return self
+
+
+class ConfigSource(Written):
+    """A configuration that the workload reads, guarded with its release as a pair."""
+
+    kind: Literal["ConfigMap", "Secret"] = Field("ConfigMap", description="ConfigMap or Secret")
+    name: str = Field(min_length=1, max_length=253, description="its name, in the workload's namespace")
 
 
 class LogSink(Written):
@@ -67,6 +100,7 @@ class Guard(Written):
     """What is protected."""
 
     target: TargetRef = Field(description="the workload")
+    config: list[ConfigSource] = Field([], max_length=20, description="what a workload of a cluster reads, guarded with its release")
     policy: PolicyRef = Field(
         "production",
         description="a GuardPolicy beside the guard, a shipped policy, a path (.yaml, .yml) relative to this file, or the policy itself",

@@ -61,10 +61,12 @@ class Served(Frozen, frozen=True):
     failed: int = 0
 
 
-class Desired(Frozen, frozen=True):
+class Desired(Frozen, frozen=True, omit_defaults=True):
     """What a phase wants of the target: values, never deltas.
 
-    `count` instances run `candidate`, all others `stable`. `fence` is the rollout's `seq`: a target refuses a lower one.
+    `count` instances run `candidate`, all others `stable`. `full`: the workload itself runs the candidate, and none beside it; only
+    targets that expose by surge tell the two apart. `pace` in seconds: how long each batch of a rolling update is watched at least.
+    `fence` is the rollout's `seq`: a target refuses a lower one.
     At most `batch` instances are out of service at a time because of this change. `lease` in seconds: how long an
     instance keeps a candidate without being renewed (0: no lease). `restart` names instances to be restarted although
     they carry the right version, because they did not take it; each is restarted once per fence. `by` names the guard and the
@@ -80,6 +82,8 @@ class Desired(Frozen, frozen=True):
     restart: tuple[str, ...] = ()
     keep: tuple[Version, ...] = ()
     by: str = ""
+    full: bool = False
+    pace: int = 0
 
 
 class TargetView(Frozen, frozen=True):
@@ -89,6 +93,9 @@ class TargetView(Frozen, frozen=True):
     `retreated` is the fence under which it took candidates back by itself because the lease ran out.
     `listeners` are the addresses where users of an arm (`stable`, `candidate`) or of all arms (`all`) are served.
     `served` counts user requests by version digest. `adopted` is the version found running before any rollout.
+    `surge`: candidates come on top of the `wanted` instances. `pending`: the target has writes left to make to follow what it was
+    told, and makes them when it is told again. `superseded` says that somebody else changed what the workload runs, and how;
+    `source_changed` the same of the configuration's source. `source` is the version that the sources ask for now.
     """
 
     fence: int
@@ -100,6 +107,11 @@ class TargetView(Frozen, frozen=True):
     listeners: dict[str, str] = {}
     served: dict[str, Served] = {}
     adopted: Version | None = None
+    surge: bool = False
+    pending: bool = False
+    superseded: str = ""
+    source_changed: str = ""
+    source: Version | None = None
 
     def running(self, version: Version) -> tuple[Instance, ...]:
         """The instances that are assigned `version` or still have it loaded: what counts as exposure."""

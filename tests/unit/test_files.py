@@ -45,7 +45,7 @@ def refused(path: Path) -> tuple[Fault, ...]:
 # Each case: what follows the head (five lines), the line, the field, a piece of what was found, a piece of the hint.
 FAULTS = {
     "unknown field": ("  polcy: fast\n", 6, "spec.polcy", "unknown field `polcy`", "did you mean `policy`?"),
-    "unknown field, nothing near": ("  zzz: 1\n", 6, "spec.zzz", "unknown field `zzz`", "known here: `target`, `policy`"),
+    "unknown field, nothing near": ("  zzz: 1\n", 6, "spec.zzz", "unknown field `zzz`", "known here: `target`, `config`, `policy`"),
     "a field of the policy": ("  stages: []\n", 6, "spec.stages", "unknown field `stages`", "it belongs in `spec.policy`"),
     "a field from further out": (
         "  policy: {stages: [{instances: 1, soak: 5m, interval: 2s}]}\n",

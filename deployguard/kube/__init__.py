@@ -1,0 +1,1 @@
+"""The cluster: raw JSON over the official client, which nothing else imports."""

@@ -1,0 +1,1 @@
+"""Workloads of a cluster as targets: Deployments, StatefulSets and DaemonSets, with the configuration that they read."""
