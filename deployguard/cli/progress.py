@@ -68,7 +68,7 @@ class Lines:
         self._shown[rollout.id] = len(rollout.trail)
         if rollout.updated - self._last >= EVERY and not rollout.terminal:
             self._last = rollout.updated
-            stages = planned(self._policy, max(rollout.wanted, 1))
+            stages = planned(self._policy, max(rollout.wanted, 1), surge=rollout.surge)
             self.say(progress_line(rollout, stages, rollout.updated, name=ticked.document.name))
 
     def trouble(self, error: DeployguardError) -> None:
@@ -96,7 +96,7 @@ class Terminal:
     def tick(self, ticked: Ticked) -> None:
         rollout = ticked.document.rollout
         if rollout is not None:
-            self._view.update(ticked.document, planned(self._policy, max(rollout.wanted, 1)), rollout.updated)
+            self._view.update(ticked.document, planned(self._policy, max(rollout.wanted, 1), surge=rollout.surge), rollout.updated)
 
     def trouble(self, error: DeployguardError) -> None:
         self._view.say(f"trouble: {error.message}")

@@ -12,7 +12,7 @@ import msgspec
 from deployguard.engine.health import restored
 from deployguard.engine.record import entered
 from deployguard.errors import RefusedError, WorldError
-from deployguard.model.document import Document, StableVersion
+from deployguard.model.document import GENERATIONS, Document, StableVersion
 from deployguard.model.evidence import Evidence
 from deployguard.model.rollout import Promoted, RolledBack, RollingBack, Rollout, Superseded, Verifying, Waiting, Watching
 from deployguard.model.target import TargetView
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class Wish:
     """What somebody wants to roll out. `override` is the reason for letting a quarantined component through.
 
-    `learnt` is what is known of stable before anything is read.
+    `learnt` is what is known of stable before anything is read. `place` says where a workload of a cluster lives.
     """
 
     id: str
@@ -37,13 +37,18 @@ class Wish:
     override: str = ""
     announce: tuple[dict[str, Any], ...] = ()
     learnt: Mapping[str, Evidence] = field(default_factory=dict)
+    place: dict[str, Any] = field(default_factory=dict)
 
 
 def current_stable(document: Document, view: TargetView) -> StableVersion | None:
     """The version to compare with and to go back to: the newest stable one that is known, else the one found running.
 
-    After a lost store it is what the target itself was told is stable.
+    After a lost store it is what the target itself was told is stable. Where others may change what runs, it is what the sources
+    ask for, unless FAIL condemned that.
     """
+    if view.source is not None and not _condemned(document, view.source):
+        known = next((s for s in document.stable if s.version == view.source), None)
+        return known or StableVersion(view.source, since=dt.datetime.min.replace(tzinfo=dt.UTC), adopted=True)
     if document.stable:
         return document.stable[0]
     if view.told is not None:
@@ -51,6 +56,10 @@ def current_stable(document: Document, view: TargetView) -> StableVersion | None
     if view.adopted is not None:
         return StableVersion(view.adopted, since=dt.datetime.min.replace(tzinfo=dt.UTC), adopted=True)
     return None
+
+
+def _condemned(document: Document, version: Version) -> bool:
+    return any(bad.digest in (version.release, version.config, version.digest) for bad in document.quarantine)
 
 
 def closed(document: Document, view: TargetView, now: dt.datetime) -> Document:
@@ -121,8 +130,9 @@ def begun(document: Document, view: TargetView, wish: Wish, now: dt.datetime) ->
         )
     if why := refusal(document, stable.version, wish.candidate, wish.override):
         raise RefusedError(f"the candidate is refused: {why}", hint="mend it, or give a reason: `--override 'why'`")
-    if not document.stable:
-        document = msgspec.structs.replace(document, stable=(msgspec.structs.replace(stable, since=now),))
+    if all(known.version != stable.version for known in document.stable):
+        adopted = msgspec.structs.replace(stable, since=now)
+        document = msgspec.structs.replace(document, stable=(adopted, *document.stable)[: GENERATIONS + 1])
     seq = max(document.fence, view.fence) + 1
     rollout = Rollout(
         id=wish.id,
@@ -143,6 +153,8 @@ def begun(document: Document, view: TargetView, wish: Wish, now: dt.datetime) ->
         wanted=view.wanted,
         first_seq=seq,
         fence_seen=view.fence,
+        place=wish.place,
+        surge=view.surge,
     )
     return msgspec.structs.replace(document, rollout=rollout, fence=seq)
 
@@ -169,5 +181,7 @@ def returned(policy: Policy, document: Document, view: TargetView, wish: Wish, t
         wanted=view.wanted,
         first_seq=seq,
         fence_seen=view.fence,
+        place=wish.place,
+        surge=view.surge,
     )
     return _with(document, entered(rollout, phase, reason, now, shifts=True))

@@ -91,7 +91,12 @@ def late(view: TargetView, candidate: Version) -> Finding | None:
 
 
 def settled(view: TargetView, candidate: Version, count: int) -> bool:
-    """Whether exactly `count` instances run the candidate, each ready and with the candidate loaded, and no other has it."""
+    """Whether exactly `count` instances run the candidate, each ready and with the candidate loaded, and no other has it.
+
+    A target that has writes left to make is not settled.
+    """
+    if view.pending:
+        return False
     good = [i for i in view.instances if i.assigned == candidate and i.loaded == candidate and i.ready]
     return len(good) == count == len(view.running(candidate))
 
@@ -100,8 +105,9 @@ def unsettled_words(view: TargetView, candidate: Version) -> str:
     """Which candidate instance is not in place, for the trail."""
     for i in view.instances:
         if i.assigned == candidate and not (i.ready and i.loaded == candidate):
-            return f"instance {i.id} is {i.waiting or ('not ready' if i.loaded == candidate or i.loaded is None else 'on another version')}"
-    return "the number of instances changed"
+            state = "not ready" if i.loaded in (candidate, None) else "on another version"
+            return f"instance {i.id} is {i.waiting or i.refused or state}"
+    return "it is still being changed" if view.pending else "the number of instances changed"
 
 
 def acknowledged(view: TargetView, to: Version) -> tuple[str, ...]:
@@ -113,7 +119,10 @@ def restored(view: TargetView, to: Version) -> bool:
     """Whether every reachable instance has acknowledged `to`.
 
     Unreachable is one that the environment keeps from running, and one that cannot live on the stable version itself.
+    A target that has writes left to make is not restored.
     """
+    if view.pending:
+        return False
     done = set(acknowledged(view, to))
     return all(i.id in done or (i.assigned == to and (i.waiting or i.exits >= 2)) for i in view.instances)
 

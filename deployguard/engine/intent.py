@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from deployguard.engine.health import not_restored
 from deployguard.engine.needs import EXPOSING
-from deployguard.engine.stages import PlannedStage, batch
+from deployguard.engine.stages import PlannedStage, batch, pace
 from deployguard.model.action import Action, Announce, Append, Forget, Observation, Renew, Shift
 from deployguard.model.document import GENERATIONS, Document
 from deployguard.model.rollout import Advancing, Analyzing, Holding, RollingBack, Rollout, Verifying, Watching
@@ -22,28 +22,32 @@ if TYPE_CHECKING:
 
 def desired(policy: Policy, document: Document, rollout: Rollout, stages: tuple[PlannedStage, ...], view: TargetView) -> Desired | None:
     """What the phase wants of the target; None when it wants nothing."""
-    phase, pace = rollout.phase, batch(policy, max(view.wanted, 1))
+    phase, at_once = rollout.phase, batch(policy, max(view.wanted, 1))
     keep, by = _kept(document, rollout), f"{rollout.guard}/{rollout.id}"
+    # Only a target that others may change too tells the two apart; for a fleet all instances are simply that many.
+    full = rollout.surge and isinstance(phase, (Advancing, Analyzing, Holding)) and stages[phase.stage].full
     if isinstance(phase, (Advancing, Analyzing, Holding)):
         return Desired(
             fence=rollout.seq,
             stable=rollout.stable,
             candidate=rollout.candidate,
             count=stages[phase.stage].count,
-            batch=pace,
+            batch=at_once,
             lease=policy.lease.total_seconds(),
             keep=keep,
             by=by,
+            full=full,
+            pace=pace(policy) if full else 0,
         )
     if isinstance(phase, Watching):
-        return Desired(fence=rollout.seq, stable=rollout.candidate, batch=pace, keep=keep, by=by)
+        return Desired(fence=rollout.seq, stable=rollout.candidate, batch=at_once, keep=keep, by=by)
     if isinstance(phase, (RollingBack, Verifying)):
         restart: tuple[str, ...] = ()
         if phase.rung > 0 and view.told is not None and view.told.fence == rollout.seq:
             restart = view.told.restart
         elif phase.rung > 0:
             restart = not_restored(view, phase.to)
-        return Desired(fence=rollout.seq, stable=phase.to, batch=pace, restart=restart, keep=keep, by=by)
+        return Desired(fence=rollout.seq, stable=phase.to, batch=at_once, restart=restart, keep=keep, by=by)
     return None
 
 
@@ -76,7 +80,7 @@ def _target_actions(
     want = desired(policy, document, rollout, stages, view)
     if want is None:
         return []
-    if view.fence < rollout.seq or view.told != want:
+    if view.fence < rollout.seq or view.told != want or view.pending:
         return [Shift(want, view.basis)]
     if isinstance(rollout.phase, EXPOSING) and want.count > 0:
         return [Renew(rollout.seq, want.lease)]

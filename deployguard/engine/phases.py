@@ -63,6 +63,8 @@ def advanced(scene: Scene, rollout: Rollout) -> Rollout:
         return condemned(scene, rollout, scene.verdict)
     if isinstance(phase, (Advancing, Analyzing, Holding)) and _retreated(scene, rollout):
         return turned_back(scene.policy, rollout, "lease", "nobody renewed the lease, so the target went back by itself", scene.now)
+    if scene.view is not None and scene.view.superseded and not rollout.terminal:
+        return _superseded(scene, rollout, scene.view)
     match phase:
         case Waiting():
             return _waiting(scene, rollout, phase)
@@ -82,6 +84,22 @@ def advanced(scene: Scene, rollout: Rollout) -> Rollout:
             return rollout
         case _:
             assert_never(phase)
+
+
+def _superseded(scene: Scene, rollout: Rollout, view: TargetView) -> Rollout:
+    """Somebody else rolled something out: that is never fought. What is ours is taken away, and the rollout is at its end."""
+    phase, text = rollout.phase, view.superseded
+    match phase:
+        case Watching():
+            return entered(rollout, Promoted(), f"the watch is over: {text}", scene.now, shifts=False)
+        case Verifying():
+            return entered(rollout, RolledBack(phase.to, phase.why, phase.text), f"no relapse: {text}", scene.now, shifts=False)
+        case RollingBack() if view.pending or view.fence != rollout.seq:
+            return rollout
+        case RollingBack() | Waiting():
+            return entered(rollout, Superseded(text), text, scene.now, shifts=False)
+        case _:
+            return turned_back(scene.policy, rollout, "superseded", text, scene.now)
 
 
 def _retreated(scene: Scene, rollout: Rollout) -> bool:
@@ -164,6 +182,8 @@ def _analyzing(scene: Scene, rollout: Rollout, phase: Analyzing) -> Rollout:
         return _held(scene, rollout, phase.stage, "drift", text)
     if not health.settled(view, rollout.candidate, scene.stages[phase.stage].count):
         return _to_stage(scene, rollout, phase.stage, f"again: {health.unsettled_words(view, rollout.candidate)}")
+    if view.source_changed:
+        return _held(scene, rollout, phase.stage, "source", view.source_changed)
     if rollout.paused:
         return _held(scene, rollout, phase.stage, "paused", rollout.paused)
     if scene.unwatched or view.fence < rollout.seq:
@@ -214,6 +234,8 @@ def _holding(scene: Scene, rollout: Rollout, phase: Holding) -> Rollout:
             return _passed(scene, rollout, phase.stage) if scene.verdict.word == "pass" else rollout
         case "approval" | "freeze":
             return _passed(scene, rollout, phase.stage) if sees and _gates_open(scene, rollout, phase.stage) else rollout
+        case "source":
+            return rollout if scene.view.source_changed else _seeing_again(scene, scene.view, rollout, phase)
         case "paused" | "drift":
             return rollout  # a person's `resume` ends these
         case _:
@@ -238,7 +260,7 @@ def _gates_open(scene: Scene, rollout: Rollout, stage: int) -> bool:
 
 def _retreating(scene: Scene, rollout: Rollout, phase: Holding) -> Rollout | None:
     """At or below half of the instances a hold does not last for ever; above, and with a healthy probe while blind, it moves nothing."""
-    if scene.stages[phase.stage].count * 2 > rollout.wanted:
+    if scene.stages[phase.stage].share > 0.5:
         return None
     held = scene.now - phase.since
     blind = scene.policy.blind

@@ -57,7 +57,7 @@ def asked(policy: Policy, rollout: Rollout, request: Request, now: dt.datetime) 
 
 def _approved(policy: Policy, rollout: Rollout) -> Rollout:
     """Every approval stage up to the next one to be entered counts as approved."""
-    stages = planned(policy, rollout.wanted)
+    stages = planned(policy, rollout.wanted, surge=rollout.surge)
     phase = rollout.phase
     at = phase.stage + 1 if isinstance(phase, (Advancing, Analyzing, Holding)) else 0
     numbers = {n for stage in stages[: at + 1] for n in stage.numbers if n in policy.gates.approval}
@@ -76,7 +76,7 @@ def _soaked(policy: Policy, rollout: Rollout, now: dt.datetime) -> Rollout:
     phase = rollout.phase
     if not isinstance(phase, Analyzing):
         return rollout
-    soak = planned(policy, rollout.wanted)[phase.stage].soak
+    soak = planned(policy, rollout.wanted, surge=rollout.surge)[phase.stage].soak
     return msgspec.structs.replace(rollout, phase=msgspec.structs.replace(phase, since=now - soak))
 
 

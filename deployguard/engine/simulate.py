@@ -111,7 +111,7 @@ class Shadow:
         known = {mine: document.rollout.evidence[theirs] for mine, theirs in names.items() if theirs in document.rollout.evidence}
         begun = msgspec.structs.replace(document.rollout, evidence={**document.rollout.evidence, **known})
         self._document = self._saved = msgspec.structs.replace(document, rollout=begun)
-        self._stages = planned(draft, max(document.rollout.wanted, 1))
+        self._stages = planned(draft, max(document.rollout.wanted, 1), surge=document.rollout.surge)
         self._by = self._holder = ""
         self._seq = 0
         self._real: Phase = document.rollout.phase

@@ -18,7 +18,7 @@ from deployguard.engine.needs import JUDGED
 from deployguard.engine.phases import Scene, advanced
 from deployguard.engine.requests import asked, consumed, fresh
 from deployguard.engine.rules import cases
-from deployguard.engine.stages import PlannedStage, planned
+from deployguard.engine.stages import PlannedStage, fitted, planned
 from deployguard.model.action import Decision, Observation
 from deployguard.model.document import GENERATIONS, Document, Quarantined, StableVersion
 from deployguard.model.evidence import Verdict
@@ -51,7 +51,7 @@ def step(
     view = seen.view if isinstance(seen.view, TargetView) else None
     if view is not None and view.fence > before.seq:
         return Decision(document, (), wake, moved=False, outdated=True)
-    stages = stages or planned(policy, max(before.wanted, 1))
+    stages = stages or _stages(policy, before, view)
     rollout = delivered(before, seen)
     requests = fresh(document, seen.requests)
     for request in requests:
@@ -64,6 +64,12 @@ def step(
     if isinstance(rollout.phase, (Advancing, RollingBack)):
         wake = now + min(policy.interval, BUSY)
     return Decision(after, actions(policy, after, rollout, stages, seen), wake, moved=moved)
+
+
+def _stages(policy: Policy, rollout: Rollout, view: TargetView | None) -> tuple[PlannedStage, ...]:
+    """The rollout's stages; of a target whose size others may change, as they are for its present size."""
+    stages = planned(policy, max(rollout.wanted, 1), surge=rollout.surge)
+    return fitted(stages, policy, max(view.wanted, 1)) if rollout.surge and view is not None else stages
 
 
 def _moved_on(

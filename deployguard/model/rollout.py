@@ -14,7 +14,7 @@ from deployguard.model.evidence import Evidence, Finding, Latched
 from deployguard.model.target import Served
 from deployguard.model.version import Version
 
-HoldWord = Literal["blind", "both_bad", "samples", "paused", "approval", "drift", "freeze"]
+HoldWord = Literal["blind", "both_bad", "samples", "paused", "approval", "drift", "source", "freeze"]
 OutcomeWord = Literal["promoted", "unchanged", "rolled_back", "withdrawn", "failed", "refused", "superseded", "interrupted"]
 BackWord = Literal[
     "fail",
@@ -29,6 +29,7 @@ BackWord = Literal[
     "not_started",
     "relapse",
     "timeout",
+    "superseded",
 ]
 
 
@@ -167,6 +168,7 @@ class Rollout(Frozen, frozen=True):
     `kind` `return` goes back to a named version without a candidate. `spec` is the resolved policy as JSON and `announce` the
     sinks, so that any driver can go on with the saved state alone. `adopted`: the version to go back to was found running and
     has not been seen healthy.
+    `place` says where a workload of a cluster lives and what it reads; `surge`: its candidates come on top of the `wanted` instances.
     `first_seq` is its first fence, `fence_seen` the highest that the target was ever seen to carry for it.
     `updated` is the last instant at which the target was seen; a gap between two of them has not been watched.
     `exposed_most` is the largest number of instances of `wanted` that ever ran the candidate.
@@ -209,6 +211,8 @@ class Rollout(Frozen, frozen=True):
     announced: int = 0
     served_before: dict[str, Served] = {}
     served: dict[str, Served] = {}
+    place: dict[str, Any] = {}
+    surge: bool = False
 
     @property
     def terminal(self) -> bool:

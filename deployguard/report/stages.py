@@ -52,7 +52,7 @@ def stages_of(rollout: Rollout) -> tuple[PlannedStage, ...]:
         staged = _Staged(tuple(_stage(stage) for stage in rollout.spec.get("stages", ())))
     except (KeyError, TypeError, ValueError, AttributeError):
         return ()
-    return planned(cast("Policy", staged), max(rollout.wanted, 1))
+    return planned(cast("Policy", staged), max(rollout.wanted, 1), surge=rollout.surge)
 
 
 def stage_count(rollout: Rollout) -> int:

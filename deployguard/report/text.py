@@ -143,6 +143,7 @@ def next_words(report: Mapping[str, Any]) -> str:
     if held is not None:
         return {
             "paused": "go on with `deployguard resume`, or take it back with `deployguard abort`",
+            "source": "put the source back, or take the candidate back with `deployguard abort`",
             "drift": "see who else changes the target, then `deployguard resume`, or `deployguard abort`",
             "approval": "let it go on with `deployguard approve`, or take it back with `deployguard abort`",
             "samples": "send more traffic or add a probe, then `deployguard resume`, or take it back with `deployguard abort`",

@@ -93,6 +93,8 @@ def hold_words(why: HoldWord) -> str:
             return "a person must approve the next stage"
         case "drift":
             return "somebody else changed the target"
+        case "source":
+            return "somebody else changed the configuration's source"
         case "freeze":
             return "a freeze is on"
         case _:
@@ -126,6 +128,8 @@ def back_words(why: BackWord) -> str:  # noqa: C901 - one arm for each word
             return "the candidate came back"
         case "timeout":
             return "the time for the run was over"
+        case "superseded":
+            return "somebody else rolled something out"
         case _:
             assert_never(why)
 
@@ -231,6 +235,8 @@ def _taken_back(rollout: Rollout, phase: Verifying | RolledBack, *, timeout: boo
             return Outcome("withdrawn", 124, text)
         case "interrupted":
             return Outcome("withdrawn", 124, back_words("timeout")) if timeout else Outcome("interrupted", 130, text)
+        case "superseded":
+            return Outcome("superseded", 14, text)
         case "abort" | "rollback":
             return Outcome("rolled_back" if asked else "withdrawn", 0 if asked else 12, text)
         case "lease" | "blind" | "samples" | "approval" | "hold" | "not_started" | "relapse":

@@ -157,6 +157,7 @@ WAYS_BACK: dict[BackWord, tuple[str, int]] = {
     "not_started": ("withdrawn", 12),
     "relapse": ("withdrawn", 12),
     "timeout": ("withdrawn", 124),
+    "superseded": ("superseded", 14),
 }
 
 
