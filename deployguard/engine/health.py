@@ -15,20 +15,22 @@ EXCUSE = dt.timedelta(seconds=60)
 def doom(instance: Instance, warmup: dt.timedelta) -> str:
     """Why an instance cannot live, in words; empty when it can, or when the trouble is the environment's.
 
-    It exits by itself, non-zero, before it was first ready or within `warmup` of its start; or exits twice; or is refused for a reason
-    that names the version.
+    It exits by itself, non-zero or for a cause of its own making, before it was first ready or within `warmup` of its start; or exits
+    twice; or is refused for a reason that names the version.
     """
     if instance.refused:
         return f"is refused: {instance.refused}"
     last = instance.exit
     if last is None:
         return ""
+    cause = f": {last.cause}" if last.cause else ""
     if instance.exits >= 2:
-        return f"exited {instance.exits} times by itself, last with {_status(last.code)} after {last.uptime:.1f} s"
-    if last.code != 0 and not last.was_ready:
-        return f"exited with {_status(last.code)} before it was ready"
-    if last.code != 0 and last.uptime <= warmup.total_seconds():
-        return f"exited with {_status(last.code)} {last.uptime:.1f} s after its start"
+        return f"exited {instance.exits} times by itself, last with {_status(last.code)} after {last.uptime:.1f} s{cause}"
+    ended_well = last.code == 0 and not cause
+    if not ended_well and not last.was_ready:
+        return f"exited with {_status(last.code)} before it was ready{cause}"
+    if not ended_well and last.uptime <= warmup.total_seconds():
+        return f"exited with {_status(last.code)} {last.uptime:.1f} s after its start{cause}"
     return ""
 
 

@@ -20,7 +20,8 @@ class Exit(Frozen, frozen=True):
     """A process that ended by itself, or was killed by somebody who is not its supervisor.
 
     `code` is the exit status, negative for a signal. `uptime` in seconds. `was_ready`: it had been ready before.
-    `tail` holds the last lines it logged.
+    `tail` holds the last lines it logged. `cause` says in words what ended it, where a code does not (a failed probe that
+    reads "code 0", too much memory); such an end is no good one, whatever its code.
     """
 
     at: dt.datetime
@@ -28,6 +29,7 @@ class Exit(Frozen, frozen=True):
     uptime: float
     was_ready: bool
     tail: tuple[str, ...] = ()
+    cause: str = ""
 
 
 class Instance(Frozen, frozen=True):
