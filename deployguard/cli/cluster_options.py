@@ -12,26 +12,18 @@ from deployguard.errors import UserError
 if TYPE_CHECKING:
     from deployguard.kube.client import Kube
 
-PANEL = "Cluster"
-
-NamespaceOption = Annotated[
-    str | None, typer.Option("--namespace", "-n", help="The namespace; the context's own when not given.", rich_help_panel=PANEL)
-]
-AllNamespacesOption = Annotated[bool, typer.Option("--all-namespaces", "-A", help="In every namespace.", rich_help_panel=PANEL)]
-SelectorOption = Annotated[
-    str | None, typer.Option("--selector", "-l", help="Only those with these labels, as in `app=web,tier!=cache`.", rich_help_panel=PANEL)
-]
-ContextOption = Annotated[
-    str | None, typer.Option("--context", help="The context of the kubeconfig; the current one when not given.", rich_help_panel=PANEL)
-]
+NamespaceOption = Annotated[str | None, typer.Option("--namespace", "-n", help="The namespace; the context's own when not given.")]
+AllNamespacesOption = Annotated[bool, typer.Option("--all-namespaces", "-A", help="In every namespace.")]
+SelectorOption = Annotated[str | None, typer.Option("--selector", "-l", help="Only those with these labels, as in `app=web,tier!=cache`.")]
+ContextOption = Annotated[str | None, typer.Option("--context", help="The context of the kubeconfig; the current one when not given.")]
 KubeconfigOption = Annotated[
     str | None,
-    typer.Option("--kubeconfig", help="The kubeconfig; $KUBECONFIG or ~/.kube/config when not given.", rich_help_panel=PANEL),
+    typer.Option("--kubeconfig", help="The kubeconfig; $KUBECONFIG or ~/.kube/config when not given."),
 ]
-AsOption = Annotated[str | None, typer.Option("--as", help="Act as this user.", metavar="USER", rich_help_panel=PANEL)]
+AsOption = Annotated[str | None, typer.Option("--as", help="Act as this user.", metavar="USER")]
 AsGroupOption = Annotated[
     list[str] | None,
-    typer.Option("--as-group", help="Act as a member of this group; may be given several times.", metavar="GROUP", rich_help_panel=PANEL),
+    typer.Option("--as-group", help="Act as a member of this group; may be given several times.", metavar="GROUP"),
 ]
 
 

@@ -16,29 +16,30 @@ STDIN = "-"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
-def read_text(path: str | Path) -> str:
-    """The whole file as text; `-` is standard input. Raises `FileError` for anything that is not a text file of at most 1 MB."""
+def read_text(path: str | Path, limit: int = LIMIT) -> str:
+    """The whole file as text; `-` is standard input. Raises `FileError` for anything that is not a text file of at most `limit` bytes."""
+    return _decode(str(path), read_bytes(path, limit))
+
+
+def read_bytes(path: str | Path, limit: int = LIMIT) -> bytes:
+    """The whole file; `-` is standard input. Raises `FileError` for one that cannot be read or is larger than `limit` bytes."""
     name = str(path)
-    data = _stdin() if name == STDIN else _file(name)
-    if len(data) > LIMIT:
-        raise _refusal(name, f"more than {LIMIT // 1_000_000} MB of text", f"a file may have at most {LIMIT:,} bytes")
-    return _decode(name, data)
+    data = sys.stdin.buffer.read(limit + 1) if name == STDIN else _file(name, limit)
+    if len(data) > limit:
+        raise _refusal(name, f"more than {limit // 1_000_000} MB", f"a file may have at most {limit:,} bytes")
+    return data
 
 
-def _stdin() -> bytes:
-    return sys.stdin.buffer.read(LIMIT + 1)
-
-
-def _file(name: str) -> bytes:
+def _file(name: str, limit: int) -> bytes:
     try:
         # Without O_NONBLOCK, opening a pipe nobody writes to would wait for ever.
         descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(file.fileno())
-            if stat.S_ISREG(status.st_mode) and status.st_size > LIMIT:
-                raise _refusal(name, f"{status.st_size:,} bytes", f"a file may have at most {LIMIT:,} bytes")
+            if stat.S_ISREG(status.st_mode) and status.st_size > limit:
+                raise _refusal(name, f"{status.st_size:,} bytes", f"a file may have at most {limit:,} bytes")
             os.set_blocking(file.fileno(), True)
-            return file.read(LIMIT + 1)
+            return file.read(limit + 1)
     except FileNotFoundError as error:
         raise _refusal(name, "no such file", "check the path, or write a first file with `deployguard init`") from error
     except IsADirectoryError as error:

@@ -19,6 +19,7 @@ from deployguard.files.scalars import CORE, resolve, tagged
 
 NODES = 100_000
 DEPTH = 50
+"""Values of one file, and how deep they nest: more than anybody writes by hand. What tools write may be larger."""
 
 Place = tuple[str | int, ...]
 
@@ -62,9 +63,9 @@ def read_yaml(path: str | Path) -> list[Document]:
     return parse_yaml(read_text(path), str(path))
 
 
-def parse_yaml(text: str, path: str) -> list[Document]:
+def parse_yaml(text: str, path: str, *, nodes: int = NODES, depth: int = DEPTH) -> list[Document]:
     """The documents of `text`; empty ones are left out, and duplicate keys are noted in `faults`."""
-    reader = _Reader(path, text)
+    reader = _Reader(path, text, nodes, depth)
     try:
         return [_document(path, root) for root in reader.roots() if not (root.children is None and root.value is None)]
     except yaml.YAMLError as error:
@@ -74,8 +75,10 @@ def parse_yaml(text: str, path: str) -> list[Document]:
 class _Reader:
     """Builds nodes from events, and stops as soon as a bound is passed."""
 
-    def __init__(self, path: str, text: str) -> None:
+    def __init__(self, path: str, text: str, nodes: int, depth: int) -> None:
         self.path = path
+        self.most = nodes
+        self.deepest = depth
         self.events: Iterator[Any] = iter(yaml.parse(text, Loader=_LOADER))
         self.anchors: dict[str, _Node] = {}
         self.nodes = 0
@@ -94,8 +97,8 @@ class _Reader:
         if isinstance(event, yaml.AliasEvent):
             return self._alias(str(event.anchor), line, depth)
         self._count(1, line)
-        if depth > DEPTH:
-            raise self._refuse(line, f"nested more than {DEPTH} deep", "no field of a guard file is that deep")
+        if depth > self.deepest:
+            raise self._refuse(line, f"nested more than {self.deepest} deep", "no field of a guard file is that deep")
         if isinstance(event, yaml.ScalarEvent):
             node = self._scalar(event, line)
         else:
@@ -108,16 +111,16 @@ class _Reader:
 
     def _count(self, nodes: int, line: int) -> None:
         self.nodes += nodes
-        if self.nodes > NODES:
-            raise self._refuse(line, f"more than {NODES:,} values, counting what aliases stand for", "write fewer")
+        if self.nodes > self.most:
+            raise self._refuse(line, f"more than {self.most:,} values, counting what aliases stand for", "write fewer")
 
     def _alias(self, anchor: str, line: int, depth: int) -> _Node:
         known = self.anchors.get(anchor)
         if known is None:
             raise self._refuse(line, f"the alias `*{anchor}` has no anchor before it", f"write `&{anchor}` where the value stands first")
         self._count(known.size, line)
-        if depth + known.height - 1 > DEPTH:
-            raise self._refuse(line, f"the alias `*{anchor}` nests more than {DEPTH} deep", "no field of a guard file is that deep")
+        if depth + known.height - 1 > self.deepest:
+            raise self._refuse(line, f"the alias `*{anchor}` nests more than {self.deepest} deep", "no field of a guard file is that deep")
         return known
 
     def _fill(self, node: _Node, depth: int) -> None:
