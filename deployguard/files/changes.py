@@ -176,7 +176,7 @@ def _container(template: Template, name: str, option: str) -> dict[str, Any]:
     """The container of this name among the pod's and its init containers; without a name, the only one of the pod."""
     spec = template.get("spec") or {}
     own: list[dict[str, Any]] = spec.get("containers") or []
-    known = [*own, *(spec.get("initContainers") or [])]
+    known: list[dict[str, Any]] = [*own, *(spec.get("initContainers") or [])]
     if not name:
         if len(own) == 1:
             return own[0]
