@@ -10,7 +10,7 @@ WAITERS ?= 5
 DATA ?=
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup demo test test-core test-e2e test-alone test-full full-core full-e2e full-alone check format coverage bench bench-decisions soak lock clean
+.PHONY: help setup demo test test-core test-e2e test-alone test-cluster test-full full-core full-e2e full-alone full-cluster full-cluster-old cluster cluster-down check format coverage bench bench-decisions soak lock clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
@@ -28,27 +28,47 @@ $(STAMP): constraints.txt pyproject.toml
 demo: $(STAMP) ## an outage without the guard, and with it, side by side (two minutes)
 	$(BIN)/deployguard demo
 
-test: test-core test-e2e test-alone ## all tests in their short form (ten minutes at most on two cores)
+test: test-core test-e2e test-alone test-cluster ## all tests in their short form (ten minutes at most on two cores)
 
 test-core: $(STAMP)
-	$(BIN)/python -m pytest -n $(CORES) -m "not e2e and not full"
+	$(BIN)/python -m pytest -n $(CORES) -m "not e2e and not full and not cluster"
 
 test-e2e: $(STAMP)
-	$(BIN)/python -m pytest -n $(WAITERS) --dist worksteal -m "e2e and not full and not alone"
+	$(BIN)/python -m pytest -n $(WAITERS) --dist worksteal -m "e2e and not full and not alone and not cluster"
 
 test-alone: $(STAMP)
-	$(BIN)/python -m pytest -n 0 -m "alone and not full"
+	$(BIN)/python -m pytest -n 0 -m "alone and not full and not cluster"
 
-test-full: full-core full-e2e full-alone ## the long forms: a hundred kills, twenty timed runs, thousands of stories
+# Skipped, and said so, where no cluster is up.
+test-cluster: $(STAMP)
+	$(BIN)/python -m pytest -n $(WAITERS) --dist worksteal -m "cluster and not full and not alone"
+
+test-full: full-core full-e2e full-alone full-cluster full-cluster-old ## the long forms: a hundred kills, twenty timed runs, thousands of stories
 
 full-core: $(STAMP)
 	DEPLOYGUARD_STORIES=3000 $(BIN)/python -m pytest -n $(CORES) tests/properties
 
 full-e2e: $(STAMP)
-	$(BIN)/python -m pytest -n 3 --dist worksteal -m "full and not alone"
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m "full and not alone and not cluster"
 
 full-alone: $(STAMP)
-	$(BIN)/python -m pytest -n 0 -m "full and alone"
+	$(BIN)/python -m pytest -n 0 -m "full and alone and not cluster"
+
+full-cluster: cluster
+	DEPLOYGUARD_REQUIRE_CLUSTER=1 $(BIN)/python -m pytest -n $(WAITERS) --dist worksteal -m "cluster and not alone"
+	DEPLOYGUARD_REQUIRE_CLUSTER=1 $(BIN)/python -m pytest -n 0 -m "cluster and alone"
+
+# What the API server does must hold two minors back as well; without containers, so the contracts of the API alone.
+full-cluster-old: $(STAMP)
+	$(BIN)/python -m tests.cluster up --old
+	DEPLOYGUARD_CLUSTER_OLD=1 DEPLOYGUARD_REQUIRE_CLUSTER=1 $(BIN)/python -m pytest -n $(CORES) -m cluster tests/contracts/kube
+	$(BIN)/python -m tests.cluster down --old
+
+cluster: $(STAMP) ## a real Kubernetes cluster on this machine, built from source the first time (root, Linux and five Debian packages for a real node)
+	$(BIN)/python -m tests.cluster up
+
+cluster-down: $(STAMP) ## end it, and leave nothing of it
+	$(BIN)/python -m tests.cluster down
 
 check: $(STAMP) ## format, lint, types, layers, and the tests of the pure core with complete branch coverage
 	$(BIN)/ruff format --check .

@@ -1,0 +1,3 @@
+module deployguard.dev/tests/pause
+
+go 1.21

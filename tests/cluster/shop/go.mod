@@ -1,0 +1,3 @@
+module deployguard.dev/tests/shop
+
+go 1.21
