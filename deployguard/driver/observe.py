@@ -91,8 +91,10 @@ def _through(evidence: CheckEvidence | None, path: str) -> dt.datetime | None:
     """The instant up to which a path has been counted."""
     if evidence is None:
         return None
-    walked = evidence.walks.get(path) if isinstance(evidence, JourneyEvidence) else None
-    return walked.through if walked else evidence.through
+    if isinstance(evidence, JourneyEvidence):
+        walked = evidence.walks.get(path)
+        return walked.through if walked else evidence.through
+    return evidence.read_at.get(path, evidence.through)
 
 
 def _instances(rollout: Rollout, view: TargetView, path: str) -> tuple[Instance, ...]:

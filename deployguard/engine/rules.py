@@ -29,7 +29,7 @@ from deployguard.model.evidence import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from deployguard.model.check import BalancerCheck, Check, ScrapeCheck
+    from deployguard.model.check import Check, Numbers, SeriesCheck
     from deployguard.model.policy import Policy
     from deployguard.model.reading import Answer
     from deployguard.model.rollout import Rollout
@@ -56,7 +56,7 @@ class _Same:
         return isinstance(other, _Same) and other.policy is self.policy
 
 
-def rules_of(policy: Policy, check: ScrapeCheck | BalancerCheck) -> Rules:
+def rules_of(policy: Policy, check: Numbers) -> Rules:
     """The numbers of one check; alpha is shared evenly by all checks that are judged by numbers."""
     return _all_rules(_Same(policy))[check.name]
 
@@ -67,10 +67,10 @@ def _all_rules(same: _Same) -> Mapping[str, Rules]:
     return {check.name: _rules(policy, check) for check in policy.checks if check.source != "probe"}
 
 
-def _rules(policy: Policy, check: ScrapeCheck | BalancerCheck) -> Rules:
+def _rules(policy: Policy, check: Numbers) -> Rules:
     if check.kind == "counts":
         return counts_rules(policy, check)
-    assert check.source == "scrape"
+    assert check.source in ("scrape", "prometheus")
     return _gauge_rules(policy, check) if check.kind == "gauge" else _categories_rules(policy, check)
 
 
@@ -79,7 +79,7 @@ def weight_of(policy: Policy) -> float:
     return (1 - RESTARTS_WEIGHT) / sum(check.source != "probe" for check in policy.checks)
 
 
-def counts_rules(policy: Policy, check: ScrapeCheck | BalancerCheck) -> CountsRules:
+def counts_rules(policy: Policy, check: Numbers) -> CountsRules:
     """The numbers of a check on counts."""
     worse = check.worse_than_stable
     return CountsRules(
@@ -106,7 +106,7 @@ def _least_bet(claims: float) -> float:
     return min(claims, max(1.5, 0.75 * claims))
 
 
-def _categories_rules(policy: Policy, check: ScrapeCheck) -> CategoriesRules:
+def _categories_rules(policy: Policy, check: SeriesCheck) -> CategoriesRules:
     worse = check.worse_than_stable
     assert worse is not None
     return CategoriesRules(
@@ -125,7 +125,7 @@ def _categories_rules(policy: Policy, check: ScrapeCheck) -> CategoriesRules:
     )
 
 
-def _gauge_rules(policy: Policy, check: ScrapeCheck) -> GaugeRules:
+def _gauge_rules(policy: Policy, check: SeriesCheck) -> GaugeRules:
     worse = check.worse_than_stable
     return GaugeRules(
         compare=worse is not None,

@@ -24,7 +24,7 @@ T = TypeVar("T", bound=BaseModel)
 Origin = Callable[[Place], tuple[Document, Place] | None]
 """Where the value at a place was written; None when it was not written at all."""
 
-SOURCES = ("scrape", "balancer", "probe")
+SOURCES = ("scrape", "prometheus", "logs", "balancer", "probe")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +137,9 @@ def _which(details: ErrorDetails, place: Place) -> Problem:
         if "source" not in value:
             return Problem(((*place, "source"),), "missing", f"say where the numbers come from: {listed(SOURCES)}")
         given = value["source"]
+        if given == "health":
+            right = "restarts, exits and readiness are always watched; take the check away"
+            return Problem(((*place, "source"),), "`health` needs no check", right)
         near = nearest(given, SOURCES) if isinstance(given, str) else None
         right = (f"did you mean `{near}`? There are " if near else "there are ") + listed(SOURCES)
         return Problem(((*place, "source"),), f"{shown(given, None)} is not a source", right)

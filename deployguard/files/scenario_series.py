@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from deployguard.files.series import Series, expand
 from deployguard.files.shape import listed
-from deployguard.model.check import Check, ScrapeCheck
+from deployguard.model.check import Check, SeriesCheck
 from deployguard.model.fields import Rule, Share, Written, broken
 from deployguard.model.units import parse_duration, parse_share
 
@@ -249,7 +249,7 @@ def forms_of(check: Check) -> tuple[str, ...]:
     """The forms of series that a check can read, the most usual first."""
     if check.source == "probe":
         return ("green",)
-    if check.source == "balancer":
+    if not isinstance(check, SeriesCheck):
         return ("total",)
     if check.gauge:
         return ("value",)
@@ -269,7 +269,7 @@ def misfit(check: Check, series: ArmSeries) -> Rule | None:
     if series.lost and check.source != "scrape":
         text = "`lost` is about single scrapes; a poll without an answer is `_` in the series"
         return Rule(text, (("lost",),))
-    if not isinstance(check, ScrapeCheck):
+    if not isinstance(check, SeriesCheck):
         return None
     if series.classes is not None and check.classes is not None and len(series.classes) != len(check.classes):
         text = f"{len(series.classes)} classes stand here and the check `{check.name}` has {len(check.classes)}; write one for each"
@@ -284,7 +284,7 @@ def misfit(check: Check, series: ArmSeries) -> Rule | None:
     return None
 
 
-def within_edge(check: ScrapeCheck, series: ArmSeries) -> float | None:
+def within_edge(check: SeriesCheck, series: ArmSeries) -> float | None:
     """The smallest bound of a bucket that is not below `within`; None when there is none."""
     assert check.within is not None
     return next((edge for edge in series.edges if edge >= check.within.total_seconds() - 1e-12), None)

@@ -14,7 +14,7 @@ from deployguard.files.scenario_file import ExpectedLine
 from deployguard.files.scenario_series import GaugeText, PartText, SeriesText
 from deployguard.files.shape import is_model
 from deployguard.files.wording import PATTERNS
-from deployguard.model.fields import Duration, Instant, SelectorText, Share, Span
+from deployguard.model.fields import Duration, Instant, PatternText, QueryText, SelectorText, Share, Span
 
 Words = tuple[str, str]
 """Type and unit."""
@@ -29,6 +29,8 @@ _OWN: dict[Any, Words] = {
     _validator(Share): ("share", "%"),
     _validator(Span): ("duration or intervals", "ms, s, m, h, d; polls"),
     _validator(SelectorText): ("selector", ""),
+    _validator(QueryText): ("selector or query", ""),
+    _validator(PatternText): ("regular expression", ""),
     _validator(Instant): ("instant", "ISO 8601 with offset"),
     _validator(SeriesText): ("series", ""),
     _validator(GaugeText): ("series", ""),

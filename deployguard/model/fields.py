@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from deployguard.model.selector import parse_selector
 from deployguard.model.units import format_duration, format_share, parse_duration, parse_share
@@ -74,6 +74,30 @@ def _share(value: Any) -> Any:
 def _selector(value: Any) -> Any:
     if isinstance(value, str):
         parse_selector(value)
+    return value
+
+
+def is_query(text: str) -> bool:
+    """Whether `text` is a query of a monitoring system rather than a selector."""
+    return "$arm" in text or "$window" in text or "(" in text.partition("{")[0]
+
+
+def _query(value: Any) -> Any:
+    if not isinstance(value, str) or not is_query(value):
+        return _selector(value)
+    for name, what in (("$arm", "the condition on the instances"), ("$window", "the time that is asked for")):
+        if name not in value:
+            example = 'sum(increase(http_requests_total{code=~"5..",$arm}[$window]))'
+            raise ValueError(f"the query has no `{name}`, {what}; write one as in `{example}`, or a selector")
+    return value
+
+
+def _pattern(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"`{value}` is not a regular expression: {error}") from error
     return value
 
 
@@ -150,4 +174,20 @@ SelectorText = Annotated[
     str,
     BeforeValidator(_selector),
     WithJsonSchema({"type": "string", "examples": ['http_requests_total{code=~"5.."}']}),
+]
+QueryText = Annotated[
+    str,
+    BeforeValidator(_query),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "examples": ['http_requests_total{code=~"5.."}', 'sum(increase(http_requests_total{code=~"5..",$arm}[$window]))'],
+        }
+    ),
+]
+PatternText = Annotated[
+    str,
+    Field(min_length=1),
+    BeforeValidator(_pattern),
+    WithJsonSchema({"type": "string", "minLength": 1, "format": "regex", "examples": ["ERROR|FATAL"]}),
 ]

@@ -8,7 +8,8 @@ from deployguard.model.base import Frozen
 
 
 class Missing(Frozen, frozen=True, tag="missing", tag_field="kind"):
-    """No number: `reason` is one word (timeout, refused, nan, stale, no_series, no_instance, prober, edges, error)."""
+    """No number: `reason` is one word (timeout, refused, nan, stale, no_series, no_instance, no_port, prober,
+    edges, lost, error)."""
 
     reason: str
     detail: str = ""

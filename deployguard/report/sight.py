@@ -16,7 +16,7 @@ from deployguard.engine.rules import Rules, rules_of
 
 if TYPE_CHECKING:
     from deployguard.engine.stages import PlannedStage
-    from deployguard.model.check import BalancerCheck, ProbeCheck, ScrapeCheck
+    from deployguard.model.check import Numbers, ProbeCheck
     from deployguard.model.policy import Policy
 
 ASSUMED_RATE = 0.001
@@ -50,7 +50,7 @@ def walked_rps(policy: Policy) -> float:
     return sum(len(check.steps) / check.every.total_seconds() for check in policy.checks if check.source == "probe")
 
 
-def pace_of(policy: Policy, check: ScrapeCheck | BalancerCheck, count: float, wanted: int, soak: float, expected: Expected) -> Pace:
+def pace_of(policy: Policy, check: Numbers, count: float, wanted: int, soak: float, expected: Expected) -> Pace:
     """How the requests of a stage with `count` of `wanted` instances on the candidate will come, journeys of the policy included.
 
     The cap per block is off where stable will have shown enough bad requests in the first half of the soak to measure the dispersion.
@@ -69,7 +69,7 @@ def pace_of(policy: Policy, check: ScrapeCheck | BalancerCheck, count: float, wa
     return Pace(share, rate, policy.interval.total_seconds(), phi, cap)
 
 
-def check_sight(policy: Policy, check: ScrapeCheck | BalancerCheck, stage: PlannedStage, wanted: int, expected: Expected) -> dict[str, Any]:
+def check_sight(policy: Policy, check: Numbers, stage: PlannedStage, wanted: int, expected: Expected) -> dict[str, Any]:
     """What one check can see in one stage. At full exposure nothing of stable is left to compare with: only a limit can be seen there."""
     rules, soak = rules_of(policy, check), stage.soak.total_seconds()
     compares = stage.count < wanted and _compares(rules)
@@ -208,7 +208,7 @@ def journey_sight(check: ProbeCheck) -> dict[str, Any]:
 
 
 def advice(
-    policy: Policy, check: ScrapeCheck | BalancerCheck, stage: PlannedStage, wanted: int, expected: Expected, seen: Mapping[str, Any]
+    policy: Policy, check: Numbers, stage: PlannedStage, wanted: int, expected: Expected, seen: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """What would let the check see what it claims in this stage: one change each, with what it then sees."""
     rules = rules_of(policy, check)

@@ -15,7 +15,7 @@ from deployguard.driver.tick import Driver
 from deployguard.driver.world import World
 from deployguard.files.scenario_file import LoadedScenario
 from deployguard.files.scenario_series import ArmSeries, within_edge
-from deployguard.model.check import BalancerCheck, ScrapeCheck
+from deployguard.model.check import Numbers, SeriesCheck
 from deployguard.model.document import Document
 from deployguard.model.reading import Answer, Missing, Runs
 from deployguard.model.rollout import Entry
@@ -159,10 +159,10 @@ def sources(loaded: LoadedScenario, start: dt.datetime) -> dict[str, Source]:
     return found
 
 
-def _recorded(check: ScrapeCheck | BalancerCheck, series: ArmSeries) -> Recorded:
+def _recorded(check: Numbers, series: ArmSeries) -> Recorded:
     """The columns of an arm; a histogram that is judged by `within` counts its requests in the buckets beyond it."""
     parts, edges = series.parts, series.edges
-    if check.source == "scrape" and check.within is not None and series.buckets is not None:
+    if isinstance(check, SeriesCheck) and check.within is not None and series.buckets is not None:
         edge = within_edge(check, series)
         assert edge is not None
         slow = parts[""][edges.index(edge) + 1 :]
