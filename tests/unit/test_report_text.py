@@ -203,14 +203,17 @@ def test_markdown_has_a_table_of_checks(bad: tuple[Document, Sim]) -> None:
 
 
 def test_junit_counts_what_failed(bad: tuple[Document, Sim]) -> None:
-    """A condemned rollout is a failure and so is its check; a promoted one has none."""
+    """A condemned rollout is a failure, and so are its stage and its check; stages not reached are skipped; a promoted one has neither."""
     document, sim = bad
     (suite,) = ET.fromstring(report_junit(report(document, sim.clock.at)))
-    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("2", "2", "0")
+    assert [suite.get(kind) for kind in ("tests", "failures", "errors", "skipped")] == ["5", "3", "0", "2"]
+    names = [case.get("name", "") for case in suite.iter("testcase")]
+    assert names[1:] == ["stage 1/3", "stage 2/3", "stage 3/3", "check errors"]
     good = Sim()
     (suite,) = ET.fromstring(report_junit(report(ended(good), good.clock.at)))
     has(ET.tostring(suite, "unicode"), "PROMOTED v2 at 00:00:33 UTC", "PASS")
     assert (suite.get("failures"), suite.get("errors"), suite.get("skipped")) == ("0", "0", "0")
+    assert [case.get("time") for case in suite.iter("testcase")][1:4] == ["11.000", "11.000", "11.000"]
 
 
 def test_status_keeps_three_facts_apart(bad: tuple[Document, Sim]) -> None:
