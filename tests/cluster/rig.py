@@ -107,16 +107,15 @@ class Rig:
 
     def _control_plane(self, with_node: bool) -> None:
         place, start = self.place, self.processes.start
-        program = lambda name: build.binary(place.version, name)  # noqa: E731
         etcd, peers = f"http://127.0.0.1:{place.etcd_port}", f"http://127.0.0.1:{place.etcd_peer_port}"
         words = ["--unsafe-no-fsync", "--listen-client-urls", etcd, "--advertise-client-urls", etcd, "--listen-peer-urls", peers]
         words += ["--initial-advertise-peer-urls", peers, "--initial-cluster", f"default={peers}", "--log-level", "warn"]
-        start("etcd", [program("etcd"), "--data-dir", place.folder / "etcd", *words])
-        start("apiserver", [program("kube-apiserver"), *self._api_options(with_node)])
+        start("etcd", [self._program("etcd"), "--data-dir", place.folder / "etcd", *words])
+        start("apiserver", [self._program("kube-apiserver"), *self._api_options(with_node)])
         self._wait("the API server", lambda: self._ask("/readyz")[0] == 200, "etcd", "apiserver")
         certs = place.certificates
-        own = ["--leader-elect=false", "--bind-address", "127.0.0.1", "--kube-api-qps", "100", "--kube-api-burst", "200"]
-        for_manager = ["--service-account-private-key-file", certs / "tokens.key", "--root-ca-file", certs / "ca.crt"]
+        own: list[str | Path] = ["--leader-elect=false", "--bind-address", "127.0.0.1", "--kube-api-qps", "100", "--kube-api-burst", "200"]
+        for_manager: list[str | Path] = ["--service-account-private-key-file", certs / "tokens.key", "--root-ca-file", certs / "ca.crt"]
         for_manager += ["--cluster-signing-cert-file", certs / "ca.crt", "--cluster-signing-key-file", certs / "ca.key"]
         for_manager += [
             "--use-service-account-credentials",
@@ -125,8 +124,13 @@ class Rig:
             "--secure-port",
             str(place.manager_port),
         ]
-        start("manager", [program("kube-controller-manager"), *own, *self._identity("manager"), *for_manager])
-        start("scheduler", [program("kube-scheduler"), *own, *self._identity("scheduler"), "--secure-port", str(place.scheduler_port)])
+        start("manager", [self._program("kube-controller-manager"), *own, *self._identity("manager"), *for_manager])
+        start(
+            "scheduler", [self._program("kube-scheduler"), *own, *self._identity("scheduler"), "--secure-port", str(place.scheduler_port)]
+        )
+
+    def _program(self, name: str) -> Path:
+        return build.binary(self.place.version, name)
 
     def _identity(self, name: str) -> list[str]:
         mine = str(self.place.folder / f"{name}.kubeconfig")
@@ -177,10 +181,10 @@ class Rig:
             for image in archives:
                 self.import_image(image.archive)
             imported.write_text(json.dumps(names))
-        own = ["--hostname-override", NODE, "--node-ip", NODE_ADDRESS, "--root-dir", place.folder / "kubelet"]
-        files = ["--kubeconfig", place.folder / "kubelet.kubeconfig", "--config", place.folder / "conf" / "kubelet.yaml"]
-        start("kubelet", [build.binary(place.version, "kubelet"), *files, *own, "--cert-dir", place.folder / "serving" / "kubelet"])
-        start("proxy", [build.binary(place.version, "kube-proxy"), "--config", place.folder / "conf" / "proxy.yaml"])
+        own: list[str | Path] = ["--hostname-override", NODE, "--node-ip", NODE_ADDRESS, "--root-dir", place.folder / "kubelet"]
+        files: list[str | Path] = ["--kubeconfig", place.folder / "kubelet.kubeconfig", "--config", place.folder / "conf" / "kubelet.yaml"]
+        start("kubelet", [self._program("kubelet"), *files, *own, "--cert-dir", place.folder / "serving" / "kubelet"])
+        start("proxy", [self._program("kube-proxy"), "--config", place.folder / "conf" / "proxy.yaml"])
         self._wait("the node", self._node_is_ready, "kubelet", "proxy")
 
     def _node_is_ready(self) -> bool:
