@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -128,24 +128,31 @@ def fault(piece: Piece, prev: str) -> str:
 
 
 def verify(path: Path, rollout: str = "", written: int = 0) -> Verification:
+    """Whether every line of a file is as it was written and where it was written; see `verified`."""
+    return verified(pieces(path), rollout, written)
+
+
+def verified(found: Iterable[Piece], rollout: str = "", written: int = 0, before: str = "", first: int = 1) -> Verification:
     """Whether every line is as it was written and where it was written; if not, the first that is not.
 
     A chain alone cannot show that its end was cut off. Who knows that the ledger held entry `written` of `rollout` says so,
-    and its absence is found too.
+    and its absence is found too. A chain whose beginning was collected starts with line `first`, after the one with digest `before`.
     """
-    prev, lines, bad, text, highest = "", 0, 0, "", 0
-    for piece in pieces(path):
-        lines = piece.number
+    prev, last, bad, text, highest = before, first - 1, 0, "", 0
+    for piece in found:
+        last = piece.number
         if bad:
             continue
         if text := fault(piece, prev):
-            bad = lines
+            bad = last
             continue
         prev = digest(piece.line)
         key = KEYS.decode(piece.line)
         if key.rollout == rollout:
             highest = max(highest, key.n)
     if not bad and highest < written:
-        bad = lines + 1
+        bad = last + 1
         text = f"line {bad} is missing: entry {rollout}/{written} was written, and the last one found is {rollout}/{highest}"
-    return Verification(lines, not bad, bad, text or f"{lines} lines, every one as it was written")
+    lines = last - first + 1
+    collected = f"; the first {first - 1} are no longer kept" if first > 1 else ""
+    return Verification(lines, not bad, bad, text or f"{lines} lines, every one as it was written{collected}")

@@ -1,69 +1,27 @@
-"""The ledger: append-only, hash-chained JSON lines, and what can be read back from them.
+"""The ledger in a file: append-only, hash-chained JSON lines, and what can be read back from them.
 
-It is the record that outlives everything else, so an append never rewrites a byte and a torn end is moved aside, not
-deleted. Readers stream: a ledger of years is larger than memory should have to hold.
+It is the record that outlives everything else, so an append never rewrites a byte and a torn end is moved aside, not deleted.
 """
 
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import logging
 import os
 import threading
-from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
-from deployguard.model.base import Frozen, encode
-from deployguard.model.rollout import TERMINAL, Entry, Rollout
-from deployguard.stores import disk
-from deployguard.stores.chain import KEYS, LINES, Piece, Verification, digest, pack, pieces, verify
+from deployguard.model.rollout import Entry, Rollout
+from deployguard.stores import disk, past
+from deployguard.stores.chain import KEYS, Verification, digest, pack, pieces, verify
+from deployguard.stores.past import Numbers, Summary
 
-__all__ = ["Ledger", "Numbers", "Summary", "Verification", "entries", "history", "verify"]
+__all__ = ["Ledger", "Summary", "Verification", "entries", "history", "told", "verify"]
 
 log = logging.getLogger(__name__)
-_ENDS = frozenset(str(phase.__struct_config__.tag) for phase in TERMINAL)
-
-
-class Summary(Frozen, frozen=True):
-    """One rollout as its ledger lines tell it. `ended` is None while it runs; `outcome` is the last phase it entered."""
-
-    rollout: str
-    started: dt.datetime
-    ended: dt.datetime | None
-    candidate: str
-    outcome: str
-    text: str
-    entries: int
-
-
-class Numbers:
-    """Which entry numbers of one rollout are there: all up to `low`, and those in `beyond`, which is empty but for gaps."""
-
-    __slots__ = ("beyond", "low")
-
-    def __init__(self) -> None:
-        self.low = 0
-        self.beyond: set[int] = set()
-
-    def add(self, n: int) -> None:
-        """`n` is there."""
-        if n > self.low:
-            self.beyond.add(n)
-        while self.low + 1 in self.beyond:
-            self.low += 1
-            self.beyond.remove(self.low)
-
-    def __contains__(self, n: int) -> bool:
-        return n <= self.low or n in self.beyond
-
-    @property
-    def highest(self) -> int:
-        """The highest number that is there; 0 when there is none."""
-        return max(self.beyond, default=self.low)
 
 
 class Ledger:
@@ -185,57 +143,15 @@ class Ledger:
 
 
 def entries(path: Path, rollout: str | None = None, limit: int | None = None) -> Iterator[Entry]:
-    """The entries of a ledger file, oldest first: of one rollout if named, and only the newest `limit` if given.
-
-    A torn end is passed over silently, an unreadable line in the middle with a warning in the log.
-    """
-    found = _matching(path, rollout)
-    return found if limit is None else iter(deque(found, maxlen=limit))
+    """The entries of a ledger file; see `past.entries`."""
+    return past.entries(pieces(path), str(path), rollout, limit)
 
 
 def told(path: Path, rollout: str, present: Rollout | None) -> list[Entry]:
     """All entries of `rollout`, oldest first: those in the ledger file, and those of the `present` rollout that are not there yet."""
-    known = {entry.n: entry for entry in entries(path, rollout)}
-    if present is not None and present.id == rollout:
-        known = {entry.n: entry for entry in present.outbox} | known
-    return [entry for _, entry in sorted(known.items())]
-
-
-def _matching(path: Path, rollout: str | None) -> Iterator[Entry]:
-    # Most lines of a long ledger belong to other rollouts: a search of the bytes is far cheaper than reading them.
-    needle = b'"rollout":' + encode(rollout) if rollout is not None else b""
-    for piece in pieces(path):
-        if piece.whole and needle in piece.line:
-            entry = _entry(path, piece)
-            if entry is not None and (rollout is None or entry.rollout == rollout):
-                yield entry
-
-
-def _entry(path: Path, piece: Piece) -> Entry | None:
-    try:
-        return LINES.decode(piece.line).entry()
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        log.warning("left out line %d of %s, which cannot be read: %s", piece.number, path, error)
-        return None
+    return past.told(entries(path, rollout), rollout, present)
 
 
 def history(path: Path) -> list[Summary]:
-    """What became of every rollout in a ledger file, the newest first. The file is read once and never held as a whole.
-
-    The candidate is the text under `candidate` in the data of the first entry that has it.
-    """
-    found: dict[str, Summary] = {}
-    for entry in entries(path):
-        old = found.get(entry.rollout)
-        over = entry.at if entry.phase in _ENDS else None
-        candidate = entry.data.get("candidate", "")
-        found[entry.rollout] = Summary(
-            rollout=entry.rollout,
-            started=old.started if old else entry.at,
-            ended=(old.ended if old else None) or over,
-            candidate=(old.candidate if old else "") or (candidate if isinstance(candidate, str) else ""),
-            outcome=entry.phase or (old.outcome if old else ""),
-            text=entry.text if entry.event == "transition" or not old else old.text,
-            entries=(old.entries if old else 0) + 1,
-        )
-    return sorted(found.values(), key=lambda s: s.started, reverse=True)
+    """What became of every rollout in a ledger file, the newest first. The file is read once and never held as a whole."""
+    return past.history(entries(path))

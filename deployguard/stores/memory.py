@@ -13,7 +13,7 @@ from deployguard.model.document import Document
 from deployguard.model.rollout import Entry
 from deployguard.stores import schema
 from deployguard.stores.file import revision_of
-from deployguard.stores.ledger import Numbers
+from deployguard.stores.past import Numbers
 
 Hook = Callable[[str], None]
 
