@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Json = Mapping[str, Any]
-_LONGEST = 300
+_LONGEST = 400
 _UNREACHED = re.compile(
     r"dial tcp|i/o timeout|no such host|connection refused|connection reset|network is unreachable|no route to host|TLS handshake"
     r"|context deadline exceeded|deadline exceeded|x509:|name resolution|server misbehaving|\bEOF\b|too ?many ?requests|\b(429|50[0-4])\b"
@@ -44,6 +44,21 @@ _STARTING = {
     "StartError": "it cannot be started",
     "ContainerCannotRun": "it cannot be started",
 }
+_BOILERPLATE = (
+    "failed to pull and unpack image",
+    "failed to resolve",
+    "Back-off pulling image",
+    "ErrImagePull",
+    "Failed to pull image",
+    "rpc error",
+    "code = ",
+    "failed to create containerd task",
+    "failed to create shim task",
+    "OCI runtime create failed",
+    "runc create failed",
+    "unable to start container process",
+    "unknown",
+)
 _NEVER_STARTED = ("StartError", "ContainerCannotRun")
 _QUIET = ("", "ContainerCreating", "PodInitializing", "CrashLoopBackOff", "PostStartHookError")
 
@@ -90,7 +105,7 @@ def never_started(terminated: Json) -> bool:
 
 
 def short(text: str) -> str:
-    """One line of at most 300 characters."""
+    """One line of at most 400 characters."""
     line = " ".join(text.split())
     return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
 
@@ -179,7 +194,9 @@ def _before_containers(pod: Json, events: Sequence[Json]) -> list[Trouble]:
 
 
 def _said(container: str, what: str, message: str) -> str:
-    return short(f"container {container}: {what}{': ' + message if message else ''}")
+    """One line that names the container, without the layers of software that a message came through."""
+    told = ": ".join(part for part in message.split(": ") if not part.startswith(_BOILERPLATE))
+    return short(f"container {container}: {what}{': ' + told if told else ''}")
 
 
 def concerns(event: Json, container: str) -> bool:

@@ -176,11 +176,11 @@ def _exits(pod: Json) -> Iterator[tuple[Json, int, Json]]:
         if status.get("name") in once:
             now, before = _bad(now), _bad(before)
         ended = now or before
-        if ended is None:
+        if ended is None or never_started(ended):
             continue
         # `restartCount` counts starts after the first: an end that no start has followed yet is not in it.
         unanswered = now is not None or (state.get("waiting") or {}).get("reason") not in (None, "ContainerCreating", "PodInitializing")
-        count = (status.get("restartCount") or 0) + unanswered - (never_started(ended) or ended.get("reason") in _LOST)
+        count = (status.get("restartCount") or 0) + unanswered - (ended.get("reason") in _LOST)
         if count > 0:
             yield status, count, ended
 
