@@ -164,6 +164,7 @@ class Sim:
         self.saves: list[Document] = []
         self.counted: dict[str, float] = {}
         self.earliest = self.latest = START
+        self.widest = wanted
         self.drivers = 0
         self.hook: Callable[[str], None] = lambda what: None
         self.driver_class: type[Driver] = Driver
@@ -174,6 +175,7 @@ class Sim:
     def io(self, what: str) -> None:
         """One input or output call; the planned crash happens here."""
         self.calls += 1
+        self.widest = max(self.widest, self.target.wanted)
         self.earliest, self.latest = min(self.earliest, self.clock.at), max(self.latest, self.clock.at)
         if self.crash_at is not None and self.calls == self.crash_at:
             raise Crash(what)
@@ -246,7 +248,7 @@ class Sim:
         if new is None:
             return
         for arm, evidence in new.evidence["errors"].counted.items() if "errors" in new.evidence else ():
-            most = self.rate * self.target.wanted * ((self.latest - self.earliest).total_seconds() + 1)
+            most = self.rate * self.widest * ((self.latest - self.earliest).total_seconds() + 1)
             if evidence.total > most:
                 raise Broken(f"counted {evidence.total:.0f} {arm} requests where {most:.0f} can have been served")
 
