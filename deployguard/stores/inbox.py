@@ -26,7 +26,8 @@ def new_request_id(now: dt.datetime) -> str:
     return f"{now.astimezone(dt.UTC):%Y%m%dT%H%M%S.%fZ}-{secrets.token_hex(4)}"
 
 
-def _oldest_first(request: Request) -> tuple[dt.datetime, str]:
+def oldest_first(request: Request) -> tuple[dt.datetime, str]:
+    """By what pending requests are sorted."""
     return request.at, request.id
 
 
@@ -55,7 +56,7 @@ class FileInbox:
         except OSError as error:
             raise disk.refused("list", self.directory, error) from error
         found = (self._read(path) for path in paths)
-        return tuple(sorted((request for request in found if request is not None), key=_oldest_first))
+        return tuple(sorted((request for request in found if request is not None), key=oldest_first))
 
     def remove(self, ids: tuple[str, ...]) -> None:
         """Those requests are gone; unknown ids are harmless."""
@@ -114,7 +115,7 @@ class MemoryInbox:
     def pending(self) -> tuple[Request, ...]:
         """Requests not yet removed, oldest first."""
         with self._lock:
-            return tuple(sorted(self._requests.values(), key=_oldest_first))
+            return tuple(sorted(self._requests.values(), key=oldest_first))
 
     def remove(self, ids: tuple[str, ...]) -> None:
         """Those requests are gone; unknown ids are harmless."""
