@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -78,15 +79,12 @@ def _described(kubeconfig: Path, rig: Rig | None) -> Cluster | str:
     return Cluster(kubeconfig, version, bool(nodes), rig)
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a cluster where there is none; DEPLOYGUARD_REQUIRE_CLUSTER makes that an error."""
-    wanting = [item for item in items if item.get_closest_marker("cluster")]
-    if wanting and isinstance(why_not := at_hand(), str):
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a cluster where there is none; DEPLOYGUARD_REQUIRE_CLUSTER makes that a failure."""
+    if item.get_closest_marker("cluster") and isinstance(why_not := at_hand(), str):
         if os.environ.get("DEPLOYGUARD_REQUIRE_CLUSTER"):
-            raise pytest.UsageError(f"{why_not} (DEPLOYGUARD_REQUIRE_CLUSTER is set)")
-        for item in wanting:
-            item.add_marker(pytest.mark.skip(reason=why_not))
+            pytest.fail(f"{why_not} (DEPLOYGUARD_REQUIRE_CLUSTER is set)", pytrace=False)
+        pytest.skip(why_not)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -190,8 +188,22 @@ def ready(api: Api, service: Service) -> bool:
 
 @pytest.fixture
 def load(node: Cluster) -> Iterator[Callable[..., Load]]:
-    """Send users to a Service: `load(service, 50)`; they come until the test ends or `stop`."""
+    """Send users to a Service once it can be reached: `load(service, 50)`; they come until the test ends or `stop`."""
     if node.rig is None:
         pytest.skip("the addresses of Services of a cluster elsewhere are not reached from here")
     with ExitStack() as stack:
-        yield lambda service, rate=20.0, **more: stack.enter_context(Load(service.address, rate, **more))
+
+        def begin(service: Service, rate: float = 20.0, **more: Any) -> Load:
+            until("the node knows the Service", lambda: reachable(service.address, more.get("port", 80)))
+            return stack.enter_context(Load(service.address, rate, **more))
+
+        yield begin
+
+
+def reachable(address: str, port: int) -> bool:
+    """Somebody listens there. kube-proxy carries a new Service a moment after its first pod is Ready."""
+    try:
+        socket.create_connection((address, port), timeout=1.0).close()
+    except OSError:
+        return False
+    return True
