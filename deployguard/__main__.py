@@ -1,4 +1,4 @@
-"""`python -m deployguard`, and the console script."""
+"""`python -m deployguard`, and the console scripts: `deployguard`, and what kubectl finds as its plugin."""
 
 from __future__ import annotations
 
@@ -9,13 +9,27 @@ def main() -> None:
 
     # Start-up makes many objects that stay: looking through them again and again costs a tenth of a short command.
     gc.set_threshold(50_000, 20, 20)
-    from deployguard.cli.app import run
+    from deployguard.cli.app import plugin, run
 
+    if plugin():
+        import os
+
+        # A plugin of kubectl speaks of its cluster, unless somebody says otherwise.
+        os.environ.setdefault("DEPLOYGUARD_CLUSTER", "1")
     code = run()
     # The end looks through everything once more for cycles to break; the system takes it all back anyway.
     gc.freeze()
     gc.disable()
     raise SystemExit(code)
+
+
+def kubectl_complete() -> None:
+    """Answer kubectl's question how a command line of its plugin goes on; never returns."""
+    import sys
+
+    from deployguard.cli.completion import for_kubectl
+
+    raise SystemExit(for_kubectl(sys.argv[1:]))
 
 
 if __name__ == "__main__":

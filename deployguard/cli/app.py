@@ -68,6 +68,7 @@ COMMANDS = {
     "ledger": ("ledger", "Verify and export the record of decisions."),
     "local": ("local", "A fleet of processes on this machine."),
     "demo": ("demo", "Play an outage, without the guard and with it."),
+    "completion": ("completion", "What a shell must read to complete commands and options."),
 }
 """Every command, the module that holds it, and its line in `--help`."""
 
@@ -105,11 +106,21 @@ def register(names: Iterable[str]) -> None:
         app.registered_commands += [command for command in own.registered_commands if command.name == name]
 
 
+def program() -> str:
+    """What the user calls us: a plugin of kubectl is not called by its file's name."""
+    return "kubectl deployguard" if plugin() else "deployguard"
+
+
+def plugin() -> bool:
+    """Whether kubectl runs us, as its plugin."""
+    return sys.argv[0].rpartition("/")[2].startswith("kubectl-")
+
+
 def run(arguments: list[str] | None = None) -> int:
     """Run one command; its exit code. No traceback ever reaches a user."""
     _register(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = app(arguments, standalone_mode=True)
+        code = app(arguments, standalone_mode=True, prog_name=program())
     except SystemExit as left:
         return _code(left)
     except DeployguardError as error:
