@@ -69,9 +69,16 @@ class KubeLedger:
             raise StaleView(f"could not append to {self.place}: others kept writing to it ({last.message})", hint="look again") from last
 
     def highest(self, rollout: str) -> int:
-        """The highest entry number of `rollout` that is in the cluster; 0 when there is none. Asks the server the first time only."""
+        """The highest entry number of `rollout` that is in the cluster; 0 when there is none.
+
+        Asks the server for a rollout that we know nothing of; else it is what we last read or wrote. That is enough: entries
+        of somebody else that we do not know are met, and read, when we append.
+        """
         with self._lock:
             self._read()
+            if rollout not in self._seen:
+                self._segments = None
+                self._read()
             return self._seen[rollout].highest if rollout in self._seen else 0
 
     def forget(self) -> None:

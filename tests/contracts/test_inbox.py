@@ -15,6 +15,7 @@ from deployguard.model.document import Request
 from deployguard.model.version import Version
 from deployguard.ports import Inbox
 from deployguard.stores.inbox import FileInbox, MemoryInbox, new_request_id
+from deployguard.stores.kube_inbox import KubeInbox
 from deployguard.stores.readings import FileReadings
 from deployguard.stores.stop import clear, stop, stopped
 
@@ -22,11 +23,14 @@ NOW = dt.datetime(2026, 3, 29, 1, 30, 0, 5, tzinfo=dt.UTC)
 Opener = Callable[[], Inbox]
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(params=["file", "memory", pytest.param("cluster", marks=pytest.mark.cluster)])
 def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
     """Opens one more inbox over the same requests each time it is called, as another process would."""
     if request.param == "file":
         return lambda: FileInbox(tmp_path / "state" / "guards" / "shop")
+    if request.param == "cluster":
+        kube, namespace = request.getfixturevalue("kube"), request.getfixturevalue("namespace")
+        return lambda: KubeInbox(kube, namespace, "shop")
     inbox = MemoryInbox()
     return lambda: inbox
 

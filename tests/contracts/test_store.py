@@ -18,6 +18,7 @@ from deployguard.model.evidence import CountsEvidence, Process
 from deployguard.model.rollout import Entry, Phase
 from deployguard.ports import Store
 from deployguard.stores.file import FileStore
+from deployguard.stores.kube import KubeStore
 from deployguard.stores.memory import MemoryStore, MemoryWorld
 
 NOW = dt.datetime(2026, 3, 29, 1, 30, 0, 123456, tzinfo=dt.UTC)
@@ -25,11 +26,14 @@ PHASES: tuple[type[Frozen], ...] = get_args(Phase)
 Opener = Callable[[], Store]
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(params=["file", "memory", pytest.param("cluster", marks=pytest.mark.cluster)])
 def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
     """Opens one more store over the same state each time it is called, as a second driver would."""
     if request.param == "file":
         return lambda: FileStore(tmp_path, "shop")
+    if request.param == "cluster":
+        kube, namespace = request.getfixturevalue("kube"), request.getfixturevalue("namespace")
+        return lambda: KubeStore(kube, namespace, "shop")
     world = MemoryWorld()
     return lambda: MemoryStore(world, "shop")
 
