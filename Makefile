@@ -61,7 +61,7 @@ full-cluster: cluster
 # What the API server does must hold two minors back as well; without containers, so the contracts of the API alone.
 full-cluster-old: $(STAMP)
 	$(BIN)/python -m tests.cluster up --old
-	DEPLOYGUARD_CLUSTER_OLD=1 DEPLOYGUARD_REQUIRE_CLUSTER=1 $(BIN)/python -m pytest -n $(CORES) -m cluster tests/contracts/kube
+	DEPLOYGUARD_CLUSTER_OLD=1 DEPLOYGUARD_REQUIRE_CLUSTER=1 $(BIN)/python -m pytest -n $(CORES) -o cache_dir=.pytest_cache/old -m cluster tests/contracts/kube
 	$(BIN)/python -m tests.cluster down --old
 
 cluster: $(STAMP) ## a real Kubernetes cluster on this machine, built from source the first time (root, Linux and five Debian packages for a real node)
