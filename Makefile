@@ -55,6 +55,7 @@ full-alone: $(STAMP)
 	$(BIN)/python -m pytest -n 0 -m "full and alone and not cluster"
 
 full-cluster: cluster
+	$(BIN)/python -m tests.cluster tools || echo "WITHOUT HELM: its tests will be skipped"
 	DEPLOYGUARD_REQUIRE_CLUSTER=1 $(BIN)/python -m pytest -n $(WAITERS) --dist worksteal -m "cluster and not alone"
 	DEPLOYGUARD_REQUIRE_CLUSTER=1 $(BIN)/python -m pytest -n 0 -m "cluster and alone"
 

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from tests.cluster import build, images
+from tests.cluster import build, images, tools
 from tests.cluster.places import OLDEST, ClusterError, Place, home
 from tests.cluster.processes import PARTS
 from tests.cluster.rig import Rig, main_version
@@ -16,7 +16,7 @@ from tests.cluster.rig import Rig, main_version
 def main(arguments: list[str]) -> int:
     """The exit code: 0 when done, 1 when the cluster cannot be had, 2 for a wrong command."""
     parser = argparse.ArgumentParser(prog="python -m tests.cluster", description=__doc__)
-    parser.add_argument("command", choices=["up", "down", "status", "build", "restart", "load", "images", "kubectl"])
+    parser.add_argument("command", choices=["up", "down", "status", "build", "restart", "load", "images", "tools", "kubectl"])
     parser.add_argument("rest", nargs="*", help="restart: parts; load: image archives; kubectl: its own arguments")
     parser.add_argument("--old", action="store_true", help=f"the control plane of {OLDEST}, without a node")
     parser.add_argument("--no-node", action="store_true", help="a control plane alone: no root, no containers")
@@ -51,6 +51,8 @@ def _do(known: argparse.Namespace, rig: Rig, rest: list[str]) -> int:
                 rig.import_image(Path(archive))
         case "images":
             print("\n".join(f"{image.archive} {' '.join(image.names)}" for image in images.make()))
+        case "tools":
+            print("\n".join(str(program) for program in tools.fetch()))
         case "kubectl":
             program = build.binary(main_version(), "kubectl")
             os.execv(program, ["kubectl", "--kubeconfig", str(rig.place.kubeconfig), *rest])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.cluster import build, manifests
+from tests.cluster import build, manifests, tools
 from tests.cluster.api import Api, until
 from tests.cluster.load import Load
 from tests.cluster.places import OLDEST, ClusterError, Place
@@ -137,6 +137,18 @@ def namespace(api: Api) -> Iterator[str]:
     until("the default service account", lambda: api.ask("GET", account).status == 200)
     yield name
     api.delete(f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture(scope="session")
+def helm(cluster: Cluster) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Helm on the cluster: `helm("upgrade", ...)`. Skipped where it was not fetched."""
+    program = tools.path("helm")
+    if not program.is_file():
+        pytest.skip("no Helm: run `python -m tests.cluster tools`")
+    environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)}
+    return lambda *words, check=True: subprocess.run(
+        [program, *words], env=environment, capture_output=True, text=True, check=check, timeout=120
+    )
 
 
 Deploy = Callable[..., Service]
