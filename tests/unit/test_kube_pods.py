@@ -259,6 +259,30 @@ def test_a_container_that_waits_for_its_environment_is_not_refused() -> None:
     assert seen(found, events=[mount]).waiting.startswith("a volume cannot be mounted")
 
 
+def test_a_volume_that_was_mounted_in_the_end_is_no_trouble() -> None:
+    """The event of the first try stays for an hour; a later one that says the pod got further takes it back."""
+    found = recorded("volume-missing")
+    stamp = max(event["lastTimestamp"] for event in found["events"] if event["reason"] == "FailedMount")
+    found["events"].insert(0, {"reason": "Pulling", "message": "Pulling image", "lastTimestamp": stamp})
+    assert (seen(found).refused, seen(found).waiting) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("message", "refused"),
+    [
+        ('pods "web-" is forbidden: insufficient quota to match these scopes', False),
+        ('pods "quota-1" is forbidden: maximum memory usage per Container is 1Gi, but limit is 2Gi', True),
+        ('admission webhook "policy.example.com" denied the request: no root', True),
+        ('Internal error occurred: failed calling webhook "policy.example.com": dial tcp: connection refused', False),
+        ('pods "web-" is forbidden: unable to create new content in namespace shop because it is being terminated', False),
+    ],
+)
+def test_a_pod_that_admission_refuses_names_the_version_and_a_quota_does_not(message: str, refused: bool) -> None:
+    """What the template asks for is its own; quota, a webhook that does not answer and a namespace that goes are not."""
+    (one,) = unborn((), (), 1, (), place="web", version=NEW, events=[{"reason": "FailedCreate", "message": message}])
+    assert (bool(one.refused), bool(one.waiting)) == (refused, not refused)
+
+
 @pytest.mark.parametrize(("case", "refused"), [("no-service-account", True), ("privileged", True), ("quota", False)])
 def test_pods_that_cannot_be_created_are_instances_all_the_same(case: str, refused: bool) -> None:
     """What the template may not have is refused, a quota is waited for; as many as are missing, each without a version loaded."""

@@ -30,7 +30,11 @@ _ABSENT = re.compile(
     re.IGNORECASE,
 )
 _MOUNT = re.compile(r"(?:configmap|secret) \"[^\"]+\" not found|references non-existent (?:config|secret) key", re.IGNORECASE)
+_QUOTED = re.compile(r"\"[^\"]*\"")
+_REFUSED_POD = re.compile(r"forbidden|not found|is invalid|denied the request", re.IGNORECASE)
+_NO_FAULT_OF_THE_POD = re.compile(r"\bquota\b|being terminated|not yet ready", re.IGNORECASE)
 _MOUNT_EVENTS = ("FailedMount", "FailedAttachVolume", "FailedMapVolume")
+_PAST_THE_MOUNT = ("Pulling", "Pulled", "Created", "Started")
 _PULLING = ("ErrImagePull", "ImagePullBackOff")
 _AT_ONCE = {
     "InvalidImageName": "its image's name is not valid",
@@ -112,9 +116,8 @@ def short(text: str) -> str:
 
 def refused_creation(message: str) -> bool:
     """Whether a controller's pods were refused for what the template asks: no quota, no trouble of the server itself."""
-    if "exceeded quota" in message or "failed quota" in message:
-        return False
-    return "forbidden" in message or "not found" in message or "is invalid" in message or "denied the request" in message
+    said = _QUOTED.sub("", message)
+    return bool(_REFUSED_POD.search(said)) and not _NO_FAULT_OF_THE_POD.search(said)
 
 
 def _lost(pod: Json) -> str:
@@ -179,13 +182,15 @@ def _before_containers(pod: Json, events: Sequence[Json]) -> list[Trouble]:
     scheduled = condition(pod, "PodScheduled")
     if scheduled.get("status") == "False":
         return [Trouble(waiting=short(f"{scheduled.get('reason') or 'not scheduled'}: {scheduled.get('message') or ''}"))]
-    states = [(one.get("state") or {}) for one in statuses(pod)]
-    if not states or any("waiting" not in state for state in states):
+    reasons = [((one.get("state") or {}).get("waiting") or {}).get("reason") for one in statuses(pod)]
+    if not reasons or any(reason not in ("ContainerCreating", "PodInitializing") for reason in reasons):
         return []
     found: list[Trouble] = []
-    for event in sorted(events, key=_last):
+    for event in sorted(events, key=lambda e: (_last(e), e.get("reason") in _PAST_THE_MOUNT)):
         message = event.get("message") or ""
-        if event.get("reason") in _MOUNT_EVENTS:
+        if event.get("reason") in _PAST_THE_MOUNT:
+            found.clear()
+        elif event.get("reason") in _MOUNT_EVENTS:
             said = short(f"a volume cannot be mounted: {message}")
             found.insert(0, Trouble(refused=said) if _MOUNT.search(message) else Trouble(waiting=said))
         elif event.get("reason") == "FailedCreatePodSandBox":
