@@ -24,9 +24,8 @@ def main(arguments: list[str]) -> int:
     at = next((at for at, word in enumerate(arguments) if word == "kubectl"), len(arguments))
     options, rest = arguments[: at + 1], arguments[at + 1 :]
     known = parser.parse_args(options)
-    rig = Rig(Place(OLDEST if known.old else main_version()))
     try:
-        return _do(known, rig, rest or known.rest)
+        return _do(known, Rig(Place(OLDEST if known.old else main_version())), rest or known.rest)
     except ClusterError as error:
         print(f"cluster: {error}", file=sys.stderr)
         return 1
