@@ -37,10 +37,10 @@ class Rig:
     def up(self, *, wants_node: bool = True) -> str:
         """The cluster runs afterwards and answers; what ran already is adopted. Returns why it has no node, "" if it has one."""
         began = time.monotonic()
-        why_not = node.impossible() if wants_node else "asked for without a node"
-        if self.has_node and self.processes.find("containerd"):
-            if why_not := node.impossible():
-                raise ClusterError(f"the cluster at {self.place.folder} runs with a node, and now {why_not}")
+        runs = self.has_node and self.processes.find("containerd") is not None
+        why_not = node.impossible() if wants_node or runs else "asked for without a node"
+        if runs and why_not:
+            raise ClusterError(f"the cluster at {self.place.folder} runs with a node, and now {why_not}")
         with_node = not why_not
         with locked():
             if with_node and (other := _holder_of_the_node(self.place)):
