@@ -67,6 +67,7 @@ COMMANDS = {
     "policy": ("policy", "Validate, test, simulate and show policies."),
     "ledger": ("ledger", "Verify and export the record of decisions."),
     "local": ("local", "A fleet of processes on this machine."),
+    "init": ("init", "Look at a running workload and write a guard file that fits it."),
     "demo": ("demo", "Play an outage, without the guard and with it."),
     "completion": ("completion", "What a shell must read to complete commands and options."),
 }
