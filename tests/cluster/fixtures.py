@@ -20,6 +20,7 @@ from tests.cluster.api import Api, until
 from tests.cluster.load import Load
 from tests.cluster.places import OLDEST, ClusterError, Place
 from tests.cluster.rig import Rig, main_version
+from tests.cluster.world import ClusterWorld
 
 if TYPE_CHECKING:
     from deployguard.kube.client import Kube
@@ -196,6 +197,14 @@ def ready(api: Api, service: Service) -> bool:
         return {status.get(name, 0) for name in names} == {status.get("desiredNumberScheduled", -1)}
     names = ["replicas", "readyReplicas", "availableReplicas", "updatedReplicas"]
     return {status.get(name, 0) for name in names} == {found["spec"]["replicas"]}
+
+
+@pytest.fixture
+def command(cluster: Cluster, namespace: str, tmp_path: Path) -> Iterator[ClusterWorld]:
+    """deployguard's own command, in the test's namespace."""
+    made = ClusterWorld(tmp_path.resolve(), cluster.kubeconfig, namespace)
+    yield made
+    made.close()
 
 
 @pytest.fixture
