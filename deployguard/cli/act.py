@@ -6,17 +6,17 @@ When nobody drives, the command drives the rollout until its request is in place
 from __future__ import annotations
 
 import datetime as dt
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deployguard.cli.options import GuardOption, StateOption, only_guard, state_directory
+from deployguard.cli.homes import homed
+from deployguard.cli.options import GuardOption
+from deployguard.wiring.home import GuardStore, Home, only_guard
 
 if TYPE_CHECKING:
     from deployguard.model.document import Document, RequestVerb
     from deployguard.model.version import Version
-    from deployguard.stores.file import FileStore
 
 ReasonOption = Annotated[str, typer.Option("--reason", "-r", help="Why; it stands in the ledger.")]
 NoWaitOption = Annotated[bool, typer.Option("--no-wait", help="Only ask; do not wait until it is done.")]
@@ -26,55 +26,55 @@ HEARD_WITHIN = 30.0
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     for name in ("approve", "pause", "resume", "abort", "rollback", "retry", "stop"):
-        app.command(name)(globals()[name])
-    app.command("skip-soak")(skip_soak)
+        app.command(name)(homed(globals()[name]))
+    app.command("skip-soak")(homed(skip_soak))
 
 
-def approve(guard: GuardOption = None, reason: ReasonOption = "", no_wait: NoWaitOption = False, state: StateOption = None) -> None:
+def approve(home: Home, guard: GuardOption = None, reason: ReasonOption = "", no_wait: NoWaitOption = False) -> None:
     """Open the approval gate before the next stage.
 
     Example: deployguard approve --reason 'checked the dashboards'
     """
-    _ask(state, guard, "approve", reason, no_wait)
+    _ask(home, guard, "approve", reason, no_wait)
 
 
-def pause(guard: GuardOption = None, reason: ReasonOption = "", no_wait: NoWaitOption = False, state: StateOption = None) -> None:
+def pause(home: Home, guard: GuardOption = None, reason: ReasonOption = "", no_wait: NoWaitOption = False) -> None:
     """Hold the rollout where it is; it is still watched, and taken back if it gets worse.
 
     Example: deployguard pause --reason 'incident elsewhere'
     """
-    _ask(state, guard, "pause", reason, no_wait)
+    _ask(home, guard, "pause", reason, no_wait)
 
 
-def resume(guard: GuardOption = None, reason: ReasonOption = "", no_wait: NoWaitOption = False, state: StateOption = None) -> None:
+def resume(home: Home, guard: GuardOption = None, reason: ReasonOption = "", no_wait: NoWaitOption = False) -> None:
     """Go on after a pause; the stage is watched anew.
 
     Example: deployguard resume
     """
-    _ask(state, guard, "resume", reason, no_wait)
+    _ask(home, guard, "resume", reason, no_wait)
 
 
-def abort(guard: GuardOption = None, reason: ReasonOption = "", no_wait: NoWaitOption = False, state: StateOption = None) -> None:
+def abort(home: Home, guard: GuardOption = None, reason: ReasonOption = "", no_wait: NoWaitOption = False) -> None:
     """Take the candidate back. Nothing is quarantined.
 
     Example: deployguard abort --reason 'wrong build'
     """
-    _ask(state, guard, "abort", reason, no_wait)
+    _ask(home, guard, "abort", reason, no_wait)
 
 
-def skip_soak(guard: GuardOption = None, reason: ReasonOption = "", no_wait: NoWaitOption = False, state: StateOption = None) -> None:
+def skip_soak(home: Home, guard: GuardOption = None, reason: ReasonOption = "", no_wait: NoWaitOption = False) -> None:
     """Ask for promotion now instead of at the end of the soak; every check must still pass.
 
     Example: deployguard skip-soak --reason 'hotfix'
     """
-    _ask(state, guard, "skip-soak", reason, no_wait)
+    _ask(home, guard, "skip-soak", reason, no_wait)
 
 
 def retry(
+    home: Home,
     guard: GuardOption = None,
     reason: ReasonOption = "",
     override: Annotated[str, typer.Option(help="The reason for letting a quarantined candidate through.")] = "",
-    state: StateOption = None,
 ) -> None:
     """Roll the last candidate out again, from stage 1; in a held rollout, watch its stage anew.
 
@@ -82,20 +82,19 @@ def retry(
     """
     from deployguard.cli import again
 
-    root = state_directory(state)
-    name = only_guard(root, guard)
-    if again.ended(root, name):
-        raise typer.Exit(again.retried(root, name, override))
-    _ask(state, guard, "retry", reason, no_wait=False)
+    name = only_guard(home, guard)
+    if again.ended(home, name):
+        raise typer.Exit(again.retried(home, name, override))
+    _ask(home, guard, "retry", reason, no_wait=False)
 
 
 def stop(
+    home: Home,
     guard: GuardOption = None,
-    everything: Annotated[bool, typer.Option("--all", help="Freeze every promotion of every guard of the state directory.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Freeze every promotion of every guard that is at home here.")] = False,
     clear: Annotated[bool, typer.Option("--clear", help="With --all: lift the freeze.")] = False,
     reason: ReasonOption = "",
     no_wait: NoWaitOption = False,
-    state: StateOption = None,
 ) -> None:
     """Stop a rollout where it is, or with --all freeze every promotion until `stop --all --clear`.
 
@@ -103,25 +102,24 @@ def stop(
     """
     from deployguard.cli.session import whoami
     from deployguard.errors import UserError
-    from deployguard.stores import stop as switch
 
-    root = state_directory(state)
     if not everything:
         if clear:
             raise UserError("`--clear` goes with `--all`", hint="a single rollout goes on with `deployguard resume`")
-        _ask(state, guard, "stop", reason, no_wait)
+        _ask(home, guard, "stop", reason, no_wait)
         return
     if clear:
-        switch.clear(root)
+        home.clear()
         typer.echo("promotions are free again", err=True)
         return
     if not reason:
         raise UserError("a stop of everything needs a reason", hint="`deployguard stop --all --reason INC-912`")
-    switch.stop(root, whoami(), reason)
+    home.stop(whoami(), reason)
     typer.echo("every promotion is frozen; lift it with `deployguard stop --all --clear`", err=True)
 
 
 def rollback(
+    home: Home,
     guard: GuardOption = None,
     to: Annotated[str | None, typer.Option("--to", help="The version to go back to: a name or the first digits of a digest.")] = None,
     generation: Annotated[
@@ -129,7 +127,6 @@ def rollback(
     ] = 1,
     reason: ReasonOption = "",
     no_wait: NoWaitOption = False,
-    state: StateOption = None,
 ) -> None:
     """Go back to the last stable version: of a rollout that goes on, or from what is stable now to the one before.
 
@@ -137,34 +134,30 @@ def rollback(
     """
     from deployguard.cli import again
 
-    root = state_directory(state)
-    name = only_guard(root, guard)
-    if again.settled(root, name):
-        raise typer.Exit(again.returned(root, name, to, generation, reason))
-    _ask(state, guard, "rollback", reason, no_wait)
+    name = only_guard(home, guard)
+    if again.settled(home, name):
+        raise typer.Exit(again.returned(home, name, to, generation, reason))
+    _ask(home, guard, "rollback", reason, no_wait)
 
 
-def _ask(state: Path | None, guard: str | None, verb: RequestVerb, reason: str, no_wait: bool) -> None:
+def _ask(home: Home, guard: str | None, verb: RequestVerb, reason: str, no_wait: bool) -> None:
     """Put the request, and see to it that somebody takes it in."""
     from deployguard.cli.session import request
     from deployguard.errors import UserError
-    from deployguard.stores.file import FileStore
-    from deployguard.stores.inbox import FileInbox
 
-    root = state_directory(state)
-    store = FileStore(root, only_guard(root, guard))
+    store = home.store(only_guard(home, guard))
     rollout = store.load()[0].rollout
     if rollout is None or rollout.terminal:
         raise UserError(f"the guard `{store.guard}` has no rollout that goes on", hint="`deployguard status` shows what it did last")
     asked = request(verb, reason, rollout.id)
-    FileInbox(store.directory).put(asked)
+    store.inbox().put(asked)
     if no_wait:
         typer.echo(f"asked `{store.guard}` to {verb}", err=True)
         return
-    _see_through(root, store, asked.id, verb)
+    _see_through(home, store, asked.id, verb)
 
 
-def _see_through(root: Path, store: FileStore, asked: str, verb: str) -> None:
+def _see_through(home: Home, store: GuardStore, asked: str, verb: str) -> None:
     """Wait until the driver has taken the request in; without a driver, drive until it is in place."""
     from deployguard import clock
     from deployguard.engine.claims import held_by_other
@@ -178,7 +171,7 @@ def _see_through(root: Path, store: FileStore, asked: str, verb: str) -> None:
             typer.echo(f"`{store.guard}`: {verb} is in place", err=True)
             return
         if held_by_other(document, "", clock.now(), gone) is None:
-            _drive(root, document, asked, verb)
+            _drive(home, document, asked, verb)
             return
         if asked not in document.consumed and clock.monotonic() >= deadline:
             claim = document.claim
@@ -198,13 +191,12 @@ def _in_place(document: Document, asked: str, verb: str) -> bool:
     return not (back and document.rollout is not None and isinstance(document.rollout.phase, RollingBack))
 
 
-def _drive(root: Path, document: Document, asked: str, verb: str) -> None:
+def _drive(home: Home, document: Document, asked: str, verb: str) -> None:
     from deployguard import clock
     from deployguard.cli.progress import progress
     from deployguard.cli.session import Session, Terms
-    from deployguard.wiring.guard import resumed
 
-    equipment = resumed(root, document)
+    equipment = home.resumed(document)
     terms = Terms(stay=dt.timedelta(0), asked=True, enough=lambda saved: _in_place(saved, asked, verb))
     result = Session(equipment, progress(equipment.world.policy, clock.now()), terms).run()
     typer.echo(result.outcome.reason, err=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import typer
 
@@ -20,20 +19,20 @@ from deployguard.model.document import Document
 from deployguard.model.rollout import Verifying, Watching
 from deployguard.model.target import TargetView
 from deployguard.model.version import Version
-from deployguard.stores.file import FileStore
-from deployguard.wiring.guard import Rig, resumed
+from deployguard.wiring.guard import Rig
+from deployguard.wiring.home import Home
 from deployguard.wiring.learning import learnt
 
 
-def settled(root: Path, guard: str) -> bool:
+def settled(home: Home, guard: str) -> bool:
     """Whether nothing is being rolled out: the last rollout has ended, or its candidate is stable."""
-    rollout = FileStore(root, guard).load()[0].rollout
+    rollout = home.store(guard).load()[0].rollout
     return rollout is not None and (rollout.terminal or isinstance(rollout.phase, (Watching, Verifying)))
 
 
-def ended(root: Path, guard: str) -> bool:
+def ended(home: Home, guard: str) -> bool:
     """Whether the last rollout was taken back or has ended."""
-    rollout = FileStore(root, guard).load()[0].rollout
+    rollout = home.store(guard).load()[0].rollout
     return rollout is not None and (rollout.terminal or isinstance(rollout.phase, Verifying))
 
 
@@ -53,7 +52,7 @@ def _chosen(document: Document, to: str | None, generation: int) -> Version:
     return document.stable[generation].version
 
 
-def returned(root: Path, guard: str, to: str | None, generation: int, reason: str) -> int:
+def returned(home: Home, guard: str, to: str | None, generation: int, reason: str) -> int:
     """Go back from what is stable now to an older stable version; the exit code."""
 
     def back(document: Document, equipment: Rig, view: TargetView) -> Document:
@@ -62,10 +61,10 @@ def returned(root: Path, guard: str, to: str | None, generation: int, reason: st
         wish = opening.like_the_last(document, version)
         return begin.returned(equipment.world.policy, document, view, wish, version, text, clock.now())
 
-    return _driven(_opened(root, guard, back), asked=True)
+    return _driven(_opened(home, guard, back), asked=True)
 
 
-def retried(root: Path, guard: str, override: str) -> int:
+def retried(home: Home, guard: str, override: str) -> int:
     """Roll the last candidate out again; the exit code."""
 
     def again(document: Document, equipment: Rig, view: TargetView) -> Document:
@@ -74,15 +73,15 @@ def retried(root: Path, guard: str, override: str) -> int:
         known = learnt(equipment.readings, document, equipment.world.policy)
         return begin.begun(document, view, replace(wish, learnt=known), clock.now())
 
-    return _driven(_opened(root, guard, again), asked=False)
+    return _driven(_opened(home, guard, again), asked=False)
 
 
-def _opened(root: Path, guard: str, build: Callable[[Document, Rig, TargetView], Document]) -> Rig:
+def _opened(home: Home, guard: str, build: Callable[[Document, Rig, TargetView], Document]) -> Rig:
     """The equipment that drives the new rollout which `build` makes of the saved document."""
-    document, revision = FileStore(root, guard).load()
-    equipment = resumed(root, document)
+    document, revision = home.store(guard).load()
+    equipment = home.resumed(document)
     with opening.ended_on_failure(equipment):
-        view = equipment.client.observe()
+        view = equipment.workload.observe()
         opening.save(equipment, document, build(document, equipment, view), view, revision)
     return equipment
 

@@ -2,64 +2,45 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from deployguard.cli.options import GuardOption, OutputOption, StateOption, only_guard, output_format, state_directory, write_data
-
-if TYPE_CHECKING:
-    from deployguard.model.document import Document
-    from deployguard.model.target import TargetView
+from deployguard.cli.homes import homed
+from deployguard.cli.options import GuardOption, OutputOption, output_format, write_data
+from deployguard.wiring.home import Home, only_guard
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command("status")(status)
-    app.command("watch")(watch)
-    app.command("why")(why)
-    app.command("history")(history)
+    app.command("status")(homed(status))
+    app.command("watch")(homed(watch))
+    app.command("why")(homed(why))
+    app.command("history")(homed(history))
 
 
-def _view(state: Path, document: Document) -> TargetView | None:
-    """What runs now; None when the fleet does not answer, which `status` says."""
-    from deployguard.errors import DeployguardError
-    from deployguard.local.client import FleetClient
-
-    if document.rollout is None:
-        return None
-    try:
-        return FleetClient(state / "fleets" / document.rollout.target, timeout=1.0).observe()
-    except DeployguardError:
-        return None
-
-
-def status(guard: GuardOption = None, output: OutputOption = "text", state: StateOption = None) -> None:
+def status(home: Home, guard: GuardOption = None, output: OutputOption = "text") -> None:
     """What serves, what is wanted, and what the guard is doing.
 
     Example: deployguard status -o json
     """
     from deployguard import clock
     from deployguard.report.status import status_rows, status_text
-    from deployguard.stores import stop
-    from deployguard.stores.file import FileStore, guards
 
     output_format(output, "text", "json", "yaml")
-    root = state_directory(state)
-    names = [only_guard(root, guard)] if guard else guards(root)
-    documents = [FileStore(root, name).load()[0] for name in names]
-    rows = status_rows([(document, _view(root, document)) for document in documents], clock.now(), stopped=stop.stopped(root))
+    names = [only_guard(home, guard)] if guard else home.guards()
+    documents = [home.store(name).load()[0] for name in names]
+    rows = status_rows([(document, home.view(document)) for document in documents], clock.now(), stopped=home.stopped())
     if output == "text":
-        typer.echo(status_text(rows, clock.now()).rstrip("\n") if rows else f"no guard has run in {root} yet")
+        typer.echo(status_text(rows, clock.now()).rstrip("\n") if rows else f"no guard has run in {home.where} yet")
         return
     write_data(rows, output)
 
 
 def watch(
+    home: Home,
     guard: GuardOption = None,
     until_end: Annotated[bool, typer.Option("--until-end", help="Leave when the rollout needs nobody any more.")] = False,
-    state: StateOption = None,
 ) -> None:
     """Follow a rollout that somebody else drives, until Ctrl-C.
 
@@ -73,13 +54,11 @@ def watch(
     from deployguard.errors import UserError
     from deployguard.model.policy import Policy
     from deployguard.model.rollout import Verifying, Watching
-    from deployguard.stores.file import FileStore
 
-    root = state_directory(state)
-    store = FileStore(root, only_guard(root, guard))
+    store = home.store(only_guard(home, guard))
     rollout = store.load()[0].rollout
     if rollout is None:
-        raise UserError(f"the guard `{store.guard}` has no rollout", hint="begin one with `deployguard run -f guard.yaml --release DIR`")
+        raise UserError(f"the guard `{store.guard}` has no rollout", hint="begin one with `deployguard run -f guard.yaml`")
     shown = progress(Policy.model_validate(rollout.spec), clock.now() - dt.timedelta(days=1))
     try:
         while True:
@@ -96,6 +75,7 @@ def watch(
 
 
 def why(
+    home: Home,
     rollout: Annotated[
         str | None,
         typer.Argument(
@@ -109,7 +89,6 @@ def why(
     ] = False,
     guard: GuardOption = None,
     output: OutputOption = "text",
-    state: StateOption = None,
 ) -> None:
     """The evidence of a decision: counts of both arms, ratio and interval, limit, exposure, action.
 
@@ -125,12 +104,9 @@ def why(
     from deployguard.report.text import why_report, why_text
     from deployguard.report.view import run_report
     from deployguard.report.words import outcome
-    from deployguard.stores.file import FileStore
-    from deployguard.stores.ledger import entries
 
     output_format(output, "text", "json", "yaml")
-    root = state_directory(state)
-    store = FileStore(root, only_guard(root, guard))
+    store = home.store(only_guard(home, guard))
     document, now = store.load()[0], clock.now()
     present = document.rollout
     named = rollout or (present.id if present is not None else None)
@@ -147,7 +123,7 @@ def why(
         else:
             write_data(report, output)
         return
-    found = list(entries(store.ledger.path, present.id))
+    found = list(store.entries(present.id))
     if output == "text":
         typer.echo(why_text(document, now, found).rstrip("\n"))
         return
@@ -156,26 +132,23 @@ def why(
 
 
 def history(
+    home: Home,
     guard: GuardOption = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, newest first.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many, newest first.")] = 20,
     output: OutputOption = "text",
-    state: StateOption = None,
 ) -> None:
     """Past rollouts, newest first.
 
-    Example: deployguard history -n 5
+    Example: deployguard history --limit 5
     """
     from deployguard import clock
     from deployguard.report.history import history_rows, history_text
     from deployguard.report.versions import names_of
-    from deployguard.stores.file import FileStore
-    from deployguard.stores.ledger import history as read
 
     output_format(output, "text", "json", "yaml")
-    root = state_directory(state)
-    store = FileStore(root, only_guard(root, guard))
+    store = home.store(only_guard(home, guard))
     names = names_of(store.load()[0])
-    found = read(store.ledger.path)[:limit]
+    found = store.history()[:limit]
     if output == "text":
         typer.echo(history_text(found, clock.now(), names).rstrip("\n"))
         return

@@ -6,8 +6,10 @@ from typing import Annotated
 
 import typer
 
-from deployguard.cli.options import StateOption, only_guard, output_format, state_directory
+from deployguard.cli.homes import homed
+from deployguard.cli.options import output_format
 from deployguard.errors import UserError
+from deployguard.wiring.home import Home, only_guard
 
 app = typer.Typer(
     help="The append-only record of everything that was decided.",
@@ -18,12 +20,13 @@ app = typer.Typer(
 
 
 @app.command()
+@homed
 def verify(
+    home: Home,
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[GUARD...]", help="Guards; all of the state directory when none is given.", show_default=False),
+        typer.Argument(metavar="[GUARD...]", help="Guards; all that are at home here when none is given.", show_default=False),
     ] = None,
-    state: StateOption = None,
 ) -> None:
     """Check that every line is as it was written.
 
@@ -32,15 +35,12 @@ def verify(
 
     Example: deployguard ledger verify web
     """
-    from deployguard.stores.file import FileStore, guards
-
-    root = state_directory(state)
-    chosen = [only_guard(root, name) for name in names or guards(root)]
+    chosen = [only_guard(home, name) for name in names or home.guards()]
     if not chosen:
-        raise UserError(f"no guard has run in {root} yet", hint="name the state directory that was used: `--state DIR`")
+        raise UserError(f"no guard has run in {home.where} yet", hint=f"look where it did: {home.hint}")
     whole = True
     for name in dict.fromkeys(chosen):
-        found = FileStore(root, name).verify()
+        found = home.store(name).verify()
         whole = whole and found.ok
         entries = "1 entry" if found.lines == 1 else f"{found.lines} entries"
         typer.echo(f"{name}: {entries}, chain whole" if found.ok else f"{name}: NOT WHOLE: {found.text}")
@@ -49,25 +49,23 @@ def verify(
 
 
 @app.command()
+@homed
 def export(
+    home: Home,
     guard: Annotated[str, typer.Argument(metavar="GUARD", help="The guard.", show_default=False)],
     rollout: Annotated[str | None, typer.Option("--rollout", help="Only the entries of this rollout.")] = None,
     output: Annotated[str, typer.Option("--output", "-o", help="json: one entry on each line.")] = "json",
-    state: StateOption = None,
 ) -> None:
     """Print the entries, one JSON object on each line, oldest first.
 
     Example: deployguard ledger export web | jq -r .text
     """
     from deployguard.model.base import encode
-    from deployguard.stores.file import FileStore
-    from deployguard.stores.ledger import entries
 
     output_format(output, "json")
-    root = state_directory(state)
-    store = FileStore(root, only_guard(root, guard))
+    store = home.store(only_guard(home, guard))
     count = 0
-    for entry in entries(store.ledger.path, rollout):
+    for entry in store.entries(rollout):
         typer.echo(encode(entry).decode())
         count += 1
     if rollout is not None and not count:

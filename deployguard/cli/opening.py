@@ -5,18 +5,16 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from deployguard import clock
 from deployguard.engine import begin, claims
 from deployguard.engine.begin import Wish
 from deployguard.engine.recording import closing
 from deployguard.errors import UserError
-from deployguard.local.client import FleetClient
 from deployguard.model.document import Document
 from deployguard.model.rollout import Rollout
 from deployguard.model.target import TargetView
-from deployguard.model.version import NOTHING, Version
+from deployguard.model.version import Version
 from deployguard.wiring.guard import Rig
 
 
@@ -28,29 +26,14 @@ def rollout_id(candidate: Version, now: dt.datetime) -> str:
 def last_rollout(document: Document) -> Rollout:
     """The document's rollout. Raises `UserError` when there has been none."""
     if document.rollout is None:
-        raise UserError(f"the guard `{document.guard}` has no rollout", hint="begin one with `deployguard run -f guard.yaml --release DIR`")
+        raise UserError(f"the guard `{document.guard}` has no rollout", hint="begin one with `deployguard run -f guard.yaml`")
     return document.rollout
 
 
 def like_the_last(document: Document, version: Version, override: str = "") -> Wish:
     """A wish for `version` under the policy and the sinks of the document's last rollout."""
     old = last_rollout(document)
-    return Wish(rollout_id(version, clock.now()), old.guard, old.target, version, old.spec, override, old.announce)
-
-
-def first_names(client: FleetClient, view: TargetView) -> dict[str, str]:
-    """What people call the version that the fleet was first started with: the last parts of the paths in its file."""
-    import json
-
-    first = view.adopted
-    if first is None:
-        return {}
-    try:
-        spec = json.loads(client.layout.fleet.read_bytes())["spec"]
-    except (OSError, ValueError, KeyError):
-        return {}
-    named = {first.release: spec.get("release"), first.config: spec.get("config")}
-    return {digest: Path(path).name for digest, path in named.items() if path and digest != NOTHING}
+    return Wish(rollout_id(version, clock.now()), old.guard, old.target, version, old.spec, override, old.announce, place=old.place)
 
 
 @contextmanager

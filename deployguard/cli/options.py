@@ -51,26 +51,6 @@ def output_format(given: str, *known: str) -> str:
     return given
 
 
-def only_guard(state: Path, given: str | None) -> str:
-    """The guard that was named, or the only one of the state directory. Raises `UserError` that lists them."""
-    from deployguard.stores.file import guards
-
-    known = guards(state)
-    if given is not None:
-        if given not in known:
-            raise UserError(
-                f"there is no guard `{given}` in {state}", hint=f"it knows {', '.join(known)}" if known else "no guard has run yet"
-            )
-        return given
-    if len(known) == 1:
-        return known[0]
-    if not known:
-        raise UserError(
-            f"no guard has run in {state} yet", hint="begin with `deployguard run -f guard.yaml --release DIR`, or name another `--state`"
-        )
-    raise UserError(f"{len(known)} guards in {state}", hint=f"name one of {', '.join(known)}")
-
-
 def write_data(data: object, output: str) -> None:
     """Print data as JSON or YAML on standard output."""
     if output == "yaml":

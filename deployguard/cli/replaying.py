@@ -16,12 +16,11 @@ from deployguard.report.text import why_report
 from deployguard.report.versions import names_of
 from deployguard.report.view import run_report
 from deployguard.report.words import outcome
-from deployguard.stores import ledger
 
 if TYPE_CHECKING:
     from deployguard.model.document import Document
     from deployguard.model.rollout import Entry
-    from deployguard.stores.file import FileStore
+    from deployguard.wiring.home import GuardStore
 
 EVERY = 500
 
@@ -44,9 +43,9 @@ def asked(text: str) -> Asked:
     return Asked(rollout, int(n))
 
 
-def found_entries(store: FileStore, document: Document, wanted: Asked) -> list[Entry]:
+def found_entries(store: GuardStore, document: Document, wanted: Asked) -> list[Entry]:
     """The entries of the rollout, up to the one that was asked for. Raises `UserError` when there are none, or no such one."""
-    found = ledger.told(store.ledger.path, wanted.rollout, document.rollout)
+    found = store.told(wanted.rollout, document.rollout)
     if not found:
         raise UserError(f"the ledger of `{store.guard}` has no rollout `{wanted.rollout}`", hint="`deployguard history` lists them")
     if wanted.n > found[-1].n:
@@ -56,7 +55,7 @@ def found_entries(store: FileStore, document: Document, wanted: Asked) -> list[E
     return [entry for entry in found if not wanted.n or entry.n <= wanted.n]
 
 
-def told(store: FileStore, document: Document, wanted: Asked, now: dt.datetime) -> dict[str, Any]:
+def told(store: GuardStore, document: Document, wanted: Asked, now: dt.datetime) -> dict[str, Any]:
     """The report of an older rollout, or of any up to one of its entries, from the ledger alone."""
     found = found_entries(store, document, wanted)
     report = report_of_entries(found, found[-1].at if wanted.n else now, names_of(document))
@@ -64,7 +63,7 @@ def told(store: FileStore, document: Document, wanted: Asked, now: dt.datetime) 
     return report
 
 
-def replay(store: FileStore, document: Document, wanted: Asked, now: dt.datetime, output: str) -> None:
+def replay(store: GuardStore, document: Document, wanted: Asked, now: dt.datetime, output: str) -> None:
     """The decisions of a rollout are made again and printed, with how they compare with the ledger; exit 1 when they differ."""
     from deployguard.report.replay import replay_json, replay_lines
     from deployguard.wiring.replay import replay_of

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,12 +15,12 @@ import typer
 from deployguard import clock
 from deployguard.cli import opening
 from deployguard.cli.progress import progress
-from deployguard.cli.run import names_of, report_of
+from deployguard.cli.run import report_of
 from deployguard.cli.session import Session, Terms, whoami
 from deployguard.engine import begin, claims
 from deployguard.engine.begin import Wish
-from deployguard.errors import RefusedError, StaleView, UserError, WorldError
-from deployguard.files.guard_file import Resolved, load_bundle, resolve
+from deployguard.errors import RefusedError, StaleView, WorldError
+from deployguard.files.guard_file import Resolved
 from deployguard.files.write import plain
 from deployguard.model.document import Document
 from deployguard.model.evidence import Evidence
@@ -29,10 +28,10 @@ from deployguard.model.rollout import RolledBack, Verifying
 from deployguard.model.target import TargetView
 from deployguard.model.version import Version
 from deployguard.report.view import bare_report, unchanged_report
-from deployguard.stores.file import FileStore
-from deployguard.wiring.guard import Rig, gone, rig
-from deployguard.wiring.guard import resumed as resumed_rig
+from deployguard.wiring.guard import Rig, gone, rig, workload_of
+from deployguard.wiring.home import GuardStore, Home
 from deployguard.wiring.learning import learnt
+from deployguard.wiring.workload import Change, named
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,33 +43,19 @@ WAIT = 1.0
 class Plan:
     """How a run is driven, whatever it rolls out."""
 
-    state: Path
+    home: Home
     stay: dt.timedelta
     timeout: dt.timedelta | None = None
     watch: bool = False
     wait: bool = False
     detach: bool = False
     hold_on_cancel: bool = False
+    require_reaper: bool = False
     quiet: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What is to be rolled out."""
-
-    release: Path | None
-    config: Path | None
-    name: str | None
-    override: str
-
-
-def started(plan: Plan, files: list[str], guard: str | None, change: Change) -> dict[str, Any]:
-    """The report of a new rollout, driven to its end. Nothing is changed when a file, a flag or the fleet is not right."""
-    resolved = resolve(guard, load_bundle(files))
-    if change.release is None and change.config is None:
-        raise UserError(
-            "nothing to roll out was given", hint="name a release with `--release DIR`, a configuration with `--config FILE`, or both"
-        )
+def started(plan: Plan, resolved: Resolved, change: Change) -> dict[str, Any]:
+    """The report of a new rollout, driven to its end. Nothing is changed when a file, a flag or the workload is not right."""
     equipment = _rig(plan, resolved)
     try:
         with opening.ended_on_failure(equipment):
@@ -87,42 +72,46 @@ def started(plan: Plan, files: list[str], guard: str | None, change: Change) -> 
 def _rig(plan: Plan, resolved: Resolved) -> Rig:
     from deployguard.settings import settings
 
+    workload = workload_of(plan.home, resolved)
+    if plan.require_reaper:
+        workload.must_have_reaper()
     name = resolved.guard.metadata.name
-    return rig(
-        plan.state, name, resolved.guard.spec.target.name, resolved.policy, resolved.guard.spec.announce, keep_readings=settings().readings
-    )
+    return rig(plan.home, name, workload, resolved.policy, resolved.guard.spec.announce, keep_readings=settings().readings)
 
 
 def _begin(plan: Plan, equipment: Rig, resolved: Resolved, change: Change) -> Document | dict[str, Any]:
     """The saved document with a new rollout in Waiting; a report when there is nothing to do."""
     document, revision, view = _alone(plan, equipment)
-    stable = begin.current_stable(document, view)
-    digests = _admitted(equipment, stable.version if stable else None, document, change)
-    candidate = Version(*digests)
+    workload, known = equipment.workload, begin.current_stable(document, view)
+    stable = workload.begun(view, known.version if known else None)
+    made = workload.candidate(change, stable, document)
     now = clock.now()
-    if stable is not None and candidate == stable.version and _runs_everywhere(view, candidate):
+    for note in made.notes:
+        typer.echo(f"note: {note}", err=True)
+    if made.version == stable and _runs_everywhere(view, stable):
         return unchanged_report(document, now=now)
     past = learnt(equipment.readings, document, resolved.policy)
     if resolved.policy.strict:
         _must_see(equipment, resolved, past, view)
-    known = msgspec.structs.replace(document, names={**opening.first_names(equipment.client, view), **document.names})
-    named = msgspec.structs.replace(known, names=names_of(known, change.release, change.config, change.name, digests))
+    before = msgspec.structs.replace(document, names={**workload.names(view), **document.names})
+    entitled = msgspec.structs.replace(before, names=named(before, made))
     wish = Wish(
-        id=opening.rollout_id(candidate, now),
+        id=opening.rollout_id(made.version, now),
         guard=document.guard,
-        target=resolved.guard.spec.target.name,
-        candidate=candidate,
+        target=workload.name,
+        candidate=made.version,
         spec=plain(resolved.policy),
         override=f"{whoami()}: {change.override}" if change.override else "",
         announce=tuple(plain(sink) for sink in resolved.guard.spec.announce),
         learnt=past,
+        place=workload.place(),
     )
     while True:
         try:
-            return opening.save(equipment, named, begin.begun(named, view, wish, now), view, revision)
+            return opening.save(equipment, entitled, begin.begun(entitled, view, wish, now), view, revision)
         except StaleView:
             document, revision, view = _alone(plan, equipment)
-            named = msgspec.structs.replace(document, names=named.names)
+            entitled = msgspec.structs.replace(document, names=entitled.names)
 
 
 def _must_see(equipment: Rig, resolved: Resolved, past: dict[str, Evidence], view: TargetView) -> None:
@@ -130,13 +119,13 @@ def _must_see(equipment: Rig, resolved: Resolved, past: dict[str, Evidence], vie
     from deployguard.report.plan import foresight
     from deployguard.wiring.expect import expected
 
-    known, _ = expected(equipment.client, past)
-    seen = foresight(resolved.policy, view.wanted, known)
+    known, _ = expected(equipment.workload, resolved.policy, past)
+    seen = foresight(resolved.policy, view.wanted, known, surge=view.surge)
     if seen["sees_enough"] is True and seen["passes"] is not False:
         return
     if not known.rps:
         raise RefusedError(
-            "the policy is strict, and no requests came to the fleet while they were counted: nobody knows what its stages could see",
+            "the policy is strict, and no requests were counted on the workload: nobody knows what its stages could see",
             hint="begin when there is traffic, or take `strict` away",
         )
     blind = [n for stage in seen["stages"] if stage["held"] or any(c["sees"] is False for c in stage["checks"]) for n in stage["numbers"]]
@@ -151,18 +140,6 @@ def _runs_everywhere(view: TargetView, version: Version) -> bool:
     return all(i.assigned == version for i in view.instances)
 
 
-def _admitted(equipment: Rig, stable: Version | None, document: Document, change: Change) -> tuple[str, str]:
-    """Digests of the candidate's release and configuration, both lying in the fleet's own store. What is not given is stable's."""
-    if stable is None:
-        raise WorldError(
-            f"could not begin a rollout of `{document.guard}`: no version is running that one could go back to",
-            hint="start the fleet with a first release: `deployguard local up -f fleet.yaml`",
-        )
-    release = equipment.client.admit("release", change.release) if change.release is not None else stable.release
-    config = equipment.client.admit("config", change.config) if change.config is not None else stable.config
-    return release, config
-
-
 def _alone(plan: Plan, equipment: Rig) -> tuple[Document, str, TargetView]:
     """The saved document once nobody else drives, and the target as it is then.
 
@@ -171,17 +148,17 @@ def _alone(plan: Plan, equipment: Rig) -> tuple[Document, str, TargetView]:
     told = False
     while True:
         document, revision = _free(plan, equipment.store)
-        view = equipment.client.observe()
+        view = equipment.workload.observe()
         other = begin.held_by(document, view)
         if not other or not plan.wait:
             return document, revision, view
         if not told:
-            sys.stderr.write(f"waiting: {other} has a candidate on the fleet of `{document.guard}`\n")
+            sys.stderr.write(f"waiting: {other} has a candidate on {equipment.workload.word}\n")
             told = True
         clock.sleep(WAIT)
 
 
-def _free(plan: Plan, store: FileStore) -> tuple[Document, str]:
+def _free(plan: Plan, store: GuardStore) -> tuple[Document, str]:
     """The saved document once nobody else drives. Raises `WorldError` that names the holder, unless the plan is to wait."""
     told = False
     while True:
@@ -205,9 +182,8 @@ def resumed(plan: Plan, guard: str) -> dict[str, Any]:
 
     One that went back because its lease ran out begins anew at stage 1: this is the explicit wish that it takes.
     """
-    store = FileStore(plan.state, guard)
-    document, revision = _free(plan, store)
-    equipment = resumed_rig(plan.state, document)
+    document, revision = _free(plan, plan.home.store(guard))
+    equipment = plan.home.resumed(document)
     with opening.ended_on_failure(equipment):
         if _left_after_lease(document):
             document = _again(equipment, document, revision)
@@ -225,7 +201,7 @@ def _left_after_lease(document: Document) -> bool:
 
 def _again(equipment: Rig, document: Document, revision: str) -> Document:
     """A new rollout of the same candidate, saved in Waiting."""
-    view = equipment.client.observe()
+    view = equipment.workload.observe()
     wish = opening.like_the_last(document, opening.last_rollout(document).candidate)
     return opening.save(equipment, document, begin.begun(document, view, wish, clock.now()), view, revision)
 
@@ -235,7 +211,7 @@ def _driven(plan: Plan, equipment: Rig, document: Document) -> dict[str, Any]:
     if plan.detach:
         equipment.close()
         _release(equipment)
-        spawn_driver(plan.state, document.guard)
+        spawn_driver(plan.home, document.guard)
         now = clock.now()
         report = bare_report(document.guard, "failed", 0, "a background process drives it", now)
         return {**report, "outcome": "detached", "rollout": document.rollout.id if document.rollout else None}
@@ -257,20 +233,20 @@ def _release(equipment: Rig) -> None:
 
 def _hand_over(plan: Plan, guard: str) -> Callable[[], None]:
     from deployguard.cli.session import request
-    from deployguard.stores.inbox import FileInbox
 
     def hand_over() -> None:
-        FileInbox(FileStore(plan.state, guard).directory).put(request("pause", "the run was cancelled"))
+        plan.home.store(guard).inbox().put(request("pause", "the run was cancelled"))
         # The background driver waits until this process has given its claim back.
-        threading.Thread(target=spawn_driver, args=(plan.state, guard), daemon=False).start()
+        threading.Thread(target=spawn_driver, args=(plan.home, guard), daemon=False).start()
 
     return hand_over
 
 
-def spawn_driver(state: Path, guard: str) -> int:
+def spawn_driver(home: Home, guard: str) -> int:
     """A process of its own session drives the guard's saved rollout; its number."""
-    log = FileStore(state, guard).directory / "driver.log"
-    with log.open("ab") as out:
-        command = [sys.executable, "-P", "-m", "deployguard", "run", "--resume", "--wait", "--guard", guard, "--state", str(state)]
+    directory = home.store(guard).directory
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "driver.log").open("ab") as out:
+        command = [sys.executable, "-P", "-m", "deployguard", "run", "--resume", "--wait", "--guard", guard, *home.flags()]
         driver = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
     return driver.pid

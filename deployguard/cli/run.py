@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deployguard.cli.options import GuardOption, StateOption, only_guard, output_format, state_directory
+from deployguard.cli.homes import Place, homed
+from deployguard.cli.options import GuardOption, output_format
 from deployguard.errors import UserError
+from deployguard.wiring.workload import Change
 
 if TYPE_CHECKING:
+    from deployguard.cli.rollout import Plan
     from deployguard.cli.session import Result
-    from deployguard.model.document import Document
+    from deployguard.files.guard_file import Resolved
+    from deployguard.wiring.home import Home
 
 HELP = """Guard one change, a release or a configuration, to its end.
 
@@ -22,7 +26,10 @@ instances, the last stable version comes back by itself. The exit code says how 
 
   0 promoted, or nothing to do   10 rolled back: judged bad   11 the rollback is not complete
 
-  12 taken back without a verdict   13 refused   124 timeout   130 interrupted   1 error   2 usage
+  12 taken back without a verdict   13 refused   14 superseded   124 timeout   130 interrupted   1 error   2 usage
+
+A fleet of this machine takes --release and --config; a Deployment, StatefulSet or DaemonSet takes --image, --manifest, --set and
+--config KIND/NAME=PATH. Of a workload in a cluster the state is kept beside it, unless --state names a directory.
 
 Examples:
 
@@ -30,22 +37,52 @@ Examples:
 
   deployguard run -f guard.yaml --config ./settings.json --report report.md
 
+  deployguard run -f guard.yaml --image web=shop/web:1.9
+
+  deployguard run -f guard.yaml --config ConfigMap/web-settings=./new/
+
+  kustomize build . | deployguard run -f guard.yaml --manifest -
+
   deployguard run --resume
 """
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("run", help=HELP)(run)
+    app.command("run", help=HELP)(homed(run))
+
+
+ReleaseOption = Annotated[Path | None, typer.Option(help="Of a fleet: the candidate's release, a directory or a file.")]
+ConfigOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="The candidate's configuration: a file or a directory; in a cluster KIND/NAME=PATH, as in `ConfigMap/web-settings=./new/`."
+    ),
+]
+ImageOption = Annotated[
+    list[str] | None,
+    typer.Option(help="In a cluster: the candidate's image, as in `shop/web:1.9`, or `web=shop/web:1.9` for a container."),
+]
+ManifestOption = Annotated[
+    list[str] | None,
+    typer.Option(help="In a cluster: a file or directory with the workload as it shall be; `-` reads what kustomize or Helm print."),
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="In a cluster: one field of the pod template, as in `env.LOG_LEVEL=debug`.")
+]
 
 
 def run(
+    place: Place,
     file: Annotated[
         list[Path] | None, typer.Option("--file", "-f", help="Guard, policy and fleet files; `-` reads standard input.")
     ] = None,
     guard: GuardOption = None,
-    release: Annotated[Path | None, typer.Option(help="The candidate's release: a directory or a file.")] = None,
-    config: Annotated[Path | None, typer.Option(help="The candidate's configuration: a file or a directory.")] = None,
+    release: ReleaseOption = None,
+    config: ConfigOption = None,
+    image: ImageOption = None,
+    manifest: ManifestOption = None,
+    setting: SetOption = None,
     name: Annotated[str | None, typer.Option(help="What to call the candidate in reports; the path's last part when not given.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the saved rollout, from the saved state alone.")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Let a background process drive it, and return at once.")] = False,
@@ -59,11 +96,14 @@ def run(
     ] = "rollback",
     report: Annotated[list[Path] | None, typer.Option(help="Also write the report here; the suffix says how: .json, .md or .txt.")] = None,
     output: Annotated[str, typer.Option("--output", "-o", help="text, json, yaml or markdown.")] = "text",
-    state: StateOption = None,
+    require_reaper: Annotated[
+        bool, typer.Option("--require-reaper", help="In a cluster: refuse unless a CronJob takes back canaries that nobody drives.")
+    ] = False,
 ) -> None:
     """Guard one change to its end."""
     from deployguard.cli import rollout
     from deployguard.model.units import parse_duration
+    from deployguard.wiring.home import only_guard
 
     output_format(output, "text", "json", "yaml", "markdown")
     if on_cancel not in ("rollback", "hold"):
@@ -74,27 +114,63 @@ def run(
         times = {what: parse_duration(text) for what, text in (("timeout", timeout), ("stay", stay)) if text is not None}
     except ValueError as error:
         raise UserError(str(error)) from error
-    root = state_directory(state)
-    plan = rollout.Plan(
-        state=root,
-        stay=times["stay"],
-        timeout=times.get("timeout"),
-        watch=watch,
-        wait=wait,
-        detach=detach,
-        hold_on_cancel=on_cancel == "hold",
-    )
+
+    def plan_at(home: Home) -> Plan:
+        return rollout.Plan(
+            home=home,
+            stay=times["stay"],
+            timeout=times.get("timeout"),
+            watch=watch,
+            wait=wait,
+            detach=detach,
+            hold_on_cancel=on_cancel == "hold",
+            require_reaper=require_reaper,
+        )
+
+    change = change_of(release, config, image, manifest, setting, name, override)
     if resume:
-        if file or release or config:
-            raise UserError("`--resume` goes on with the saved rollout", hint="leave out `--file`, `--release` and `--config`")
-        result = rollout.resumed(plan, only_guard(root, guard))
+        if file or change:
+            raise UserError("`--resume` goes on with the saved rollout", hint="leave out `--file` and everything that names a candidate")
+        home = place.home()
+        result = rollout.resumed(plan_at(home), only_guard(home, guard))
     else:
-        if not file:
-            raise UserError("no guard was given", hint="name its file: `deployguard run -f guard.yaml --release DIR`")
-        change = rollout.Change(release=release, config=config, name=name, override=override or "")
-        result = rollout.started(plan, [str(f) for f in file], guard, change)
+        resolved, home = guarded(place, file, guard)
+        if not change:
+            raise UserError("nothing to roll out was given", hint=_what_it_takes(resolved))
+        result = rollout.started(plan_at(home), resolved, change)
     code = _finish(result, output, report or [])
     raise typer.Exit(code)
+
+
+def change_of(
+    release: Path | None,
+    config: list[str] | None,
+    image: list[str] | None,
+    manifest: list[str] | None,
+    setting: list[str] | None,
+    name: str | None = None,
+    override: str | None = None,
+) -> Change:
+    """The options that name a candidate as one value."""
+    return Change(release, tuple(config or ()), name, override or "", tuple(image or ()), tuple(manifest or ()), tuple(setting or ()))
+
+
+def guarded(place: Place, files: list[Path] | None, guard: str | None) -> tuple[Resolved, Home]:
+    """The guard of the files, and where its state lives. Raises `UserError` for a fault in them, or when none is named."""
+    from deployguard.files.guard_file import load_bundle, resolve
+    from deployguard.model.guard import WORKLOADS
+
+    if not files:
+        raise UserError("no guard was given", hint="name its file: `deployguard run -f guard.yaml`")
+    resolved = resolve(guard, load_bundle([str(f) for f in files]))
+    in_cluster = resolved.guard.spec.target.kind in WORKLOADS
+    return resolved, place.home(in_cluster=in_cluster, namespace=resolved.guard.metadata.namespace)
+
+
+def _what_it_takes(resolved: Resolved) -> str:
+    if resolved.guard.spec.target.kind == "LocalFleet":
+        return "name a release with `--release DIR`, a configuration with `--config FILE`, or both"
+    return "name an image (`--image`), a manifest (`--manifest`), a configuration (`--config KIND/NAME=PATH`) or a field (`--set`)"
 
 
 def _check_report(path: Path) -> None:
@@ -141,20 +217,3 @@ def report_of(result: Result, now: dt.datetime) -> dict[str, Any]:
 
     how = result.outcome
     return run_report(result.document, now=now, outcome=how.word, exit_code=how.exit_code, reason=how.reason)
-
-
-def names_of(document: Document, release: Path | None, config: Path | None, name: str | None, digests: tuple[str, str]) -> dict[str, str]:
-    """The document's names with those of a new candidate; at most the newest 150 are kept."""
-    import msgspec
-
-    from deployguard.model.version import Version
-
-    names = dict(document.names)
-    if release is not None:
-        names[digests[0]] = name or release.resolve().name
-    if config is not None:
-        names[digests[1]] = (name if name and release is None else None) or config.resolve().name
-    candidate = Version(*digests)
-    # The ledger names versions by the digest of the pair, long after the rollout is gone from the document.
-    names[candidate.digest] = msgspec.structs.replace(document, names=names).name(candidate)
-    return dict(list(names.items())[-150:])

@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deployguard.cli.options import GuardOption, StateOption, only_guard, output_format, state_directory, write_data
+from deployguard.cli.homes import homed
+from deployguard.cli.options import GuardOption, output_format, write_data
 from deployguard.errors import UserError, WorldError
+from deployguard.wiring.home import Home, only_guard
 
 if TYPE_CHECKING:
     from deployguard.wiring.simulate import Case
 
 
+@homed
 def simulate(
+    home: Home,
     draft: Annotated[
         str,
         typer.Argument(
@@ -39,7 +43,6 @@ def simulate(
         list[str] | None, typer.Option("--bad", metavar="ROLLOUT", help="This one was bad, although it was promoted; may be given again.")
     ] = None,
     output: Annotated[str, typer.Option("--output", "-o", help="text, json or markdown.")] = "text",
-    state: StateOption = None,
 ) -> None:
     """Try a draft policy on recorded rollouts: which would have been stopped, held or passed, and when.
 
@@ -49,13 +52,11 @@ def simulate(
     Example: deployguard policy simulate strict.yaml --last 30
     """
     from deployguard import clock
-    from deployguard.stores.file import FileStore
     from deployguard.wiring.simulate import chosen, read_draft, tried
 
     output_format(output, "text", "json", "markdown")
     begin = _instant(since, clock.now()) if since is not None else None
-    root = state_directory(state)
-    store = FileStore(root, only_guard(root, guard))
+    store = home.store(only_guard(home, guard))
     policy = read_draft(draft, store.guard)
     wanted = chosen(store, rollouts or [], begin, last)
     marked = set(bad or [])

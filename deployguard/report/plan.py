@@ -26,14 +26,16 @@ def plan_report(
     *,
     sources: Mapping[str, str] | None = None,
     shipped: Mapping[str, Policy] | None = None,
+    surge: bool = False,
 ) -> dict[str, Any]:
     """The plan, ready for JSON.
 
     `sources` says in words where the traffic and the rates of bad requests come from (`traffic`, `rates`); `shipped` are the policies
-    of which the plan says whether they would fit the traffic, with the checks of this one.
+    of which the plan says whether they would fit the traffic, with the checks of this one. With `surge` canaries come on top of the
+    `wanted` instances.
     """
-    sights = foresight(policy, wanted, expected)
-    stages = planned(policy, max(wanted, 1))
+    sights = foresight(policy, wanted, expected, surge=surge)
+    stages = planned(policy, max(wanted, 1), surge=surge)
     soak = sum((stage.soak for stage in stages), dt.timedelta(0))
     return {
         "schema": "deployguard.dev/plan/v1",
@@ -50,7 +52,7 @@ def plan_report(
         "confidence": policy.confidence,
         "pass": policy.pass_,
         "strict": policy.strict,
-        "policies": [_fit(name, other, policy, wanted, expected) for name, other in (shipped or {}).items()],
+        "policies": [_fit(name, other, policy, wanted, expected, surge) for name, other in (shipped or {}).items()],
         "gates": {"freeze": [_freeze(f) for f in policy.gates.freeze], "approval": list(policy.gates.approval)},
         "way_back": {
             "to": _version(stable, names) if stable is not None else None,
@@ -63,10 +65,10 @@ def plan_report(
     }
 
 
-def foresight(policy: Policy, wanted: int, expected: Expected) -> dict[str, Any]:
+def foresight(policy: Policy, wanted: int, expected: Expected, *, surge: bool = False) -> dict[str, Any]:
     """What every stage of `policy` can see on `wanted` instances, and whether that is what its checks claim."""
     wanted = max(wanted, 1)
-    rows = [_stage(policy, stage, n, wanted, expected) for n, stage in enumerate(planned(policy, wanted), 1)]
+    rows = [_stage(policy, stage, n, wanted, expected) for n, stage in enumerate(planned(policy, wanted, surge=surge), 1)]
     _let_pass(policy, rows)
     return {
         "instances": wanted,
@@ -95,7 +97,9 @@ def _changes(stable: Version | None, candidate: Version) -> list[str]:
 
 
 def _stage(policy: Policy, stage: PlannedStage, number: int, wanted: int, expected: Expected) -> dict[str, Any]:
-    share, checks, helps = stage.count / wanted, [], []
+    share, checks, helps = stage.share, [], []
+    # By surge the candidates come on top, so they are a share of more instances than are wanted.
+    wanted = max(wanted, round(stage.count / share)) if share else wanted
     for check in policy.checks:
         if check.source != "probe":
             checks.append(check_sight(policy, check, stage, wanted, expected))
@@ -160,9 +164,9 @@ def _all_pass(stages: list[dict[str, Any]]) -> bool | None:
     return None if any(h is None for h in held) else not any(held)
 
 
-def _fit(name: str, shipped: Policy, policy: Policy, wanted: int, expected: Expected) -> dict[str, Any]:
+def _fit(name: str, shipped: Policy, policy: Policy, wanted: int, expected: Expected, surge: bool) -> dict[str, Any]:
     """Whether a shipped policy with the checks of this one would fit the traffic, and how long it would take to stable."""
-    seen = foresight(shipped.model_copy(update={"checks": policy.checks}), wanted, expected)
+    seen = foresight(shipped.model_copy(update={"checks": policy.checks}), wanted, expected, surge=surge)
     held = [n for stage in seen["stages"] if stage["held"] for n in stage["numbers"]]
     lasts = [stage["lasts_s"] for stage in seen["stages"]]
     return {

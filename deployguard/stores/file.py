@@ -13,14 +13,16 @@ like any other save, and two saves that give the same revision have saved the sa
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
 from deployguard.errors import Bug, ForeignState, StaleView
 from deployguard.model.document import Document
-from deployguard.model.rollout import Entry
-from deployguard.stores import disk, schema
-from deployguard.stores.ledger import Ledger, Verification, verify
+from deployguard.model.rollout import Entry, Rollout
+from deployguard.stores import disk, ledger, schema, stop
+from deployguard.stores.inbox import FileInbox
+from deployguard.stores.ledger import Ledger, Summary, Verification, verify
 
 GUARDS = "guards"
 
@@ -92,6 +94,26 @@ class FileStore:
     def ledgered(self, rollout: str) -> int:
         """The highest entry number of `rollout` in the ledger; 0 when there is none."""
         return self.ledger.highest(rollout)
+
+    def inbox(self) -> FileInbox:
+        """Requests of people to the guard."""
+        return FileInbox(self.directory)
+
+    def entries(self, rollout: str | None = None, limit: int | None = None) -> Iterator[Entry]:
+        """The entries of the ledger, oldest first: of one rollout if named, and only the newest `limit` if given."""
+        return ledger.entries(self.ledger.path, rollout, limit)
+
+    def told(self, rollout: str, present: Rollout | None) -> list[Entry]:
+        """All entries of `rollout`, oldest first: those in the ledger, and those of the `present` rollout that are not there yet."""
+        return ledger.told(self.ledger.path, rollout, present)
+
+    def history(self) -> list[Summary]:
+        """What became of every rollout in the ledger, the newest first."""
+        return ledger.history(self.ledger.path)
+
+    def stopped(self) -> str:
+        """Why every promotion is frozen; empty when none is."""
+        return stop.stopped(self.state)
 
     def verify(self) -> Verification:
         """Whether the ledger is as it was written, up to the last entry that the saved document knows to be in it."""

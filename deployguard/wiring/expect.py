@@ -1,11 +1,10 @@
-"""What can be known of the traffic before a rollout: measured on the fleet, recorded by the last rollouts, or told."""
+"""What can be known of the traffic before a rollout: measured on the workload, recorded by the last rollouts, or told."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from deployguard import clock
 from deployguard.analysis.dispersion import ENOUGH
 from deployguard.analysis.planner import POWER
 from deployguard.model.evidence import CategoriesEvidence, CountsEvidence, Evidence
@@ -13,17 +12,19 @@ from deployguard.report.instants import spell
 from deployguard.report.sight import Expected
 
 if TYPE_CHECKING:
-    from deployguard.local.client import FleetClient
+    from deployguard.model.policy import Policy
     from deployguard.model.target import TargetView
+    from deployguard.wiring.workload import Workload
 
 MEASURED = 3.0
-"""Seconds between the two looks at what the balancer has counted."""
+"""Seconds between the two looks at what has been counted."""
 TELLING = 1000
 """Requests from which on their share of bad ones says something of a rate."""
 
 
 def expected(
-    client: FleetClient,
+    workload: Workload,
+    policy: Policy,
     evidence: Mapping[str, Evidence],
     *,
     traffic: float | None = None,
@@ -37,30 +38,20 @@ def expected(
     """
     sources: dict[str, str] = {}
     if traffic is None:
-        say(f"measuring the traffic of fleet {client.layout.name} for {spell(MEASURED)} ...")
-        traffic = traffic_of(client)
+        say(f"measuring the traffic of {workload.word} for {spell(MEASURED)} ...")
+        traffic = workload.traffic(policy, MEASURED)
         if traffic is not None:
             sources["traffic"] = f"measured over {spell(MEASURED)}"
     noise = {name: found for name, one in evidence.items() if (found := _noise(one)) is not None}
     if error_rate is not None:
         return Expected(traffic, error_rate, {}, noise, power), sources
     rates = {name: rate for name, one in evidence.items() if (rate := _rate(one)) is not None}
-    counted = _counted(client.observe())
+    counted = _counted(workload.observe())
     if rates:
         sources["rates"] = "recorded in the last rollouts"
     elif counted is not None:
         sources["rates"] = "counted by the balancer"
     return Expected(traffic, counted, rates, noise, power), sources
-
-
-def traffic_of(client: FleetClient) -> float | None:
-    """Requests a second, counted by the balancer over a few seconds; None when it has never counted any."""
-    before, began = client.observe().served, clock.monotonic()
-    clock.sleep(MEASURED)
-    after, ended = client.observe().served, clock.monotonic()
-    if not after:
-        return None
-    return (sum(s.requests for s in after.values()) - sum(s.requests for s in before.values())) / (ended - began)
 
 
 def _counted(view: TargetView) -> float | None:

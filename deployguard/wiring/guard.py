@@ -1,12 +1,11 @@
-"""From a guard and a state directory to a driver's world."""
+"""From a guard, its home and its workload to a driver's world."""
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deployguard.announce.announcer import Announcer
@@ -14,27 +13,19 @@ from deployguard.announce.build import build as build_sinks
 from deployguard.clock import SystemClock
 from deployguard.driver.world import World
 from deployguard.errors import UserError
-from deployguard.local.client import FleetClient
 from deployguard.model.document import Document
-from deployguard.model.target import TargetView
-from deployguard.signals.balancer import BalancerSource
-from deployguard.signals.probe import ProbePool, ProbeSource
-from deployguard.signals.scrape import ScrapePool, ScrapeSource
-from deployguard.stores import stop
-from deployguard.stores.file import FileStore
-from deployguard.stores.inbox import FileInbox
+from deployguard.model.rollout import Rollout
+from deployguard.model.target import Desired, TargetView
+from deployguard.ports import Target
+from deployguard.signals.probe import ProbePool
 from deployguard.stores.readings import FileReadings
-from deployguard.targets.local import LocalTarget
+from deployguard.wiring.home import FileHome, GuardStore, Home
+from deployguard.wiring.workload import Workload
 
 if TYPE_CHECKING:
+    from deployguard.files.guard_file import Resolved
     from deployguard.model.guard import Sink
     from deployguard.model.policy import Policy
-    from deployguard.ports import Source
-
-
-def fleet_directory(state: Path, name: str) -> Path:
-    """Where the fleet `name` lives below a state directory."""
-    return state / "fleets" / name
 
 
 def identity() -> str:
@@ -65,8 +56,8 @@ class Rig:
     """A driver's world, with what must be ended after it."""
 
     world: World
-    store: FileStore
-    client: FleetClient
+    store: GuardStore
+    workload: Workload
     announcer: Announcer
     probes: ProbePool
     readings: FileReadings | None
@@ -81,66 +72,54 @@ class Rig:
         left = self.announcer.drain(drain)
         self.announcer.close()
         self.probes.close()
+        self.workload.close()
         if self.readings is not None:
             self.readings.close()
         return left
 
 
-class _ListeningTarget(LocalTarget):
-    """The fleet, whose listeners the prober is told at every look."""
+class _ListeningTarget:
+    """The target, whose listeners the prober is told at every look."""
 
-    def __init__(self, directory: Path, probes: ProbePool) -> None:
-        super().__init__(directory)
+    def __init__(self, target: Target, probes: ProbePool) -> None:
+        self._target = target
         self._probes = probes
 
     def observe(self) -> TargetView:
-        view = super().observe()
+        view = self._target.observe()
         self._probes.paths(view.listeners)
         return view
 
+    def shift(self, desired: Desired, basis: str) -> None:
+        self._target.shift(desired, basis)
 
-def rig(state: Path, guard: str, fleet: str, policy: Policy, announce: Iterable[Sink], *, keep_readings: bool = True) -> Rig:
-    """Everything that drives `guard` on the local fleet `fleet`. Nothing is started before the first look."""
-    store = FileStore(state, guard)
-    client = FleetClient(fleet_directory(state, fleet))
-    probes = ProbePool()
-    announcer = Announcer(build_sinks(announce))
+    def renew(self, fence: int, lease: float) -> None:
+        self._target.renew(fence, lease)
+
+
+def rig(home: Home, guard: str, workload: Workload, policy: Policy, announce: Iterable[Sink], *, keep_readings: bool = True) -> Rig:
+    """Everything that drives `guard` on the workload. Nothing is started before the first look."""
+    store = home.store(guard)
+    probes = workload.probes()
+    announcer = Announcer([*build_sinks(announce), *workload.sinks()])
     readings = FileReadings(store.directory) if keep_readings else None
     world = World(
         policy=policy,
         store=store,
-        inbox=FileInbox(store.directory),
-        target=_ListeningTarget(client.layout.root, probes),
-        sources=_sources(policy, client, probes),
+        inbox=store.inbox(),
+        target=_ListeningTarget(workload.target, probes),
+        sources=workload.sources(policy, probes),
         announcer=announcer,
         clock=SystemClock(),
         me=identity(),
         gone=gone,
-        stopped=_stopped(state),
+        stopped=store.stopped,
         readings=readings,
     )
-    return Rig(world, store, client, announcer, probes, readings)
+    return Rig(world, store, workload, announcer, probes, readings)
 
 
-def _stopped(state: Path) -> Callable[[], str]:
-    return lambda: stop.stopped(state)
-
-
-def _sources(policy: Policy, client: FleetClient, probes: ProbePool) -> dict[str, Source]:
-    interval = policy.interval.total_seconds()
-    pool = ScrapePool(timeout=min(0.8 * interval, 5.0))
-    sources: dict[str, Source] = {}
-    for check in policy.checks:
-        if check.source == "scrape":
-            sources[check.name] = ScrapeSource(check, pool)
-        elif check.source == "balancer":
-            sources[check.name] = BalancerSource(check, client)
-        else:
-            sources[check.name] = ProbeSource(check, probes)
-    return sources
-
-
-def resumed(state: Path, document: Document) -> Rig:
+def resumed(home: Home, document: Document) -> Rig:
     """The rig of a saved rollout, from the saved state alone. Raises `UserError` when there is none."""
     from pydantic import TypeAdapter
 
@@ -149,6 +128,39 @@ def resumed(state: Path, document: Document) -> Rig:
 
     rollout = document.rollout
     if rollout is None:
-        raise UserError(f"the guard `{document.guard}` has no rollout", hint="begin one with `deployguard run -f guard.yaml --release DIR`")
+        raise UserError(f"the guard `{document.guard}` has no rollout", hint="begin one with `deployguard run -f guard.yaml`")
     sinks: list[Any] = TypeAdapter(list[Sink]).validate_python(list(rollout.announce))
-    return rig(state, document.guard, rollout.target, Policy.model_validate(rollout.spec), sinks)
+    return rig(home, document.guard, _workload(home, rollout), Policy.model_validate(rollout.spec), sinks)
+
+
+def workload_of(home: Home, resolved: Resolved) -> Workload:
+    """The workload that the guard names. A fleet is reached by its state directory, all else by the home's cluster."""
+    target = resolved.guard.spec.target
+    if target.kind == "LocalFleet":
+        return _fleet(home, target.name)
+    from deployguard.wiring.cluster import ClusterHome, guarded
+
+    workload = guarded(home.kube, resolved.guard)
+    if isinstance(home, ClusterHome):
+        home.own(resolved.guard.metadata.name, workload)
+    return workload
+
+
+def _workload(home: Home, rollout: Rollout) -> Workload:
+    """The workload of a saved rollout."""
+    if not rollout.place:
+        return _fleet(home, rollout.target)
+    from deployguard.wiring.cluster import placed
+
+    return placed(rollout.place, home.kube)
+
+
+def _fleet(home: Home, name: str) -> Workload:
+    from deployguard.wiring.fleet import FleetWorkload
+
+    if not isinstance(home, FileHome):
+        raise UserError(
+            f"the fleet {name} lives on one machine, and {home.where} is in a cluster",
+            hint="leave out the options of a cluster; a fleet is found by `--state`",
+        )
+    return FleetWorkload(home.root, name)

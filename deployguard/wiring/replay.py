@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 from deployguard.engine.recording import Closed, Loaded, Record, read
 from deployguard.engine.replay import Comparison, compared
 from deployguard.errors import ForeignState, WorldError
-from deployguard.stores.file import FileStore
-from deployguard.stores.ledger import told
 from deployguard.stores.readings import KEPT, FileReadings
+from deployguard.wiring.home import GuardStore
 
 if TYPE_CHECKING:
     from deployguard.model.document import Document
@@ -67,10 +66,10 @@ def _policy(rollout: str, document: Document) -> Policy:
         ) from error
 
 
-def replay_of(store: FileStore, rollout: str, watch: Callable[[int], None] | None = None) -> Comparison:
+def replay_of(store: GuardStore, rollout: str, watch: Callable[[int], None] | None = None) -> Comparison:
     """The recording of `rollout` decided again, beside the ledger and what the saved document has not yet put there.
 
     Raises `WorldError` when there is no recording, `ForeignState` when it cannot be read.
     """
     source = recorded(FileReadings(store.directory), rollout)
-    return compared(source.policy, source.records(), told(store.ledger.path, rollout, store.load()[0].rollout), watch)
+    return compared(source.policy, source.records(), store.told(rollout, store.load()[0].rollout), watch)

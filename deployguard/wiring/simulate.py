@@ -16,9 +16,8 @@ from deployguard.files.guard_file import load_bundle, resolve
 from deployguard.files.shipped import shipped_names, shipped_policy
 from deployguard.model.rollout import Entry
 from deployguard.model.units import format_duration
-from deployguard.stores.file import FileStore
-from deployguard.stores.ledger import entries, told
 from deployguard.stores.readings import FileReadings
+from deployguard.wiring.home import GuardStore
 from deployguard.wiring.replay import JUDGING, recorded
 
 if TYPE_CHECKING:
@@ -132,13 +131,13 @@ def _taken(policy: Policy, past: Policy, wanted: int) -> list[str]:
     return notes + [f"{name} was walked every {format_duration(every)} in the recording" for name, every in walked.items()]
 
 
-def chosen(store: FileStore, rollouts: Iterable[str], since: dt.datetime | None, last: int | None) -> list[str]:
+def chosen(store: GuardStore, rollouts: Iterable[str], since: dt.datetime | None, last: int | None) -> list[str]:
     """The rollouts to be tried, the oldest first: those named, else all that are recorded.
 
     Raises `UserError` for one that the ledger does not know.
     """
     began: dict[str, dt.datetime] = {}
-    for entry in entries(store.ledger.path):
+    for entry in store.entries():
         began.setdefault(entry.rollout, entry.at)
     named = list(dict.fromkeys(rollouts))
     for rollout in named:
@@ -149,12 +148,12 @@ def chosen(store: FileStore, rollouts: Iterable[str], since: dt.datetime | None,
     return [rollout for _, rollout in found][-last if last is not None else 0 :]
 
 
-def tried(store: FileStore, rollouts: Iterable[str], draft: Draft) -> Iterator[Case]:
+def tried(store: GuardStore, rollouts: Iterable[str], draft: Draft) -> Iterator[Case]:
     """Each rollout under the draft, one after the other. A recording that cannot be used is told in its case, never raised."""
     readings = FileReadings(store.directory)
     present = store.load()[0].rollout
     for rollout in rollouts:
-        ledger = tuple(told(store.ledger.path, rollout, present))
+        ledger = tuple(store.told(rollout, present))
         try:
             yield _tried(readings, rollout, draft, ledger)
         except DeployguardError as error:
