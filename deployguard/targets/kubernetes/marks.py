@@ -84,8 +84,8 @@ class Told(Frozen, frozen=True, omit_defaults=True):
 
     `base` is the config digest of pods whose template carries none. `template` is the workload's template as this record left it:
     anything else there is somebody else's. `was` is the template before this rollout first changed it; None while it has not.
-    `sources` are the digests of the config sources when the rollout began, by `kind/name`. `before` and `swap` hold what the user
-    had until it is given back.
+    `sources` are the digests of the config sources when the rollout began, by `kind/name`, and `put` is the configuration that a
+    promotion of this rollout writes into them. `before` and `swap` hold what the user had until it is given back.
     """
 
     desired: Desired
@@ -93,6 +93,7 @@ class Told(Frozen, frozen=True, omit_defaults=True):
     template: Shape
     was: Shape | None = None
     sources: dict[str, str] = {}
+    put: str = ""
     before: Before | None = None
     swap: Swap | None = None
 
