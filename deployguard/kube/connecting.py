@@ -30,12 +30,13 @@ def _of_pod(configuration: Any) -> Credentials:
     from kubernetes.config import incluster_config
     from kubernetes.config.config_exception import ConfigException
 
+    token = config.SERVICE_ACCOUNT / "token"
     try:
-        load: Any = incluster_config.load_incluster_config
-        load(configuration, try_refresh_token=False)
+        loader: Any = incluster_config.InClusterConfigLoader
+        loader(str(token), str(config.SERVICE_ACCOUNT / "ca.crt"), try_refresh_token=False).load_and_set(configuration)
     except (ConfigException, OSError) as error:
         raise UserError(f"could not use the service account of this pod: {error}", hint="is `automountServiceAccountToken` off?") from error
-    return TokenFile(config.SERVICE_ACCOUNT / "token")
+    return TokenFile(token)
 
 
 def _of_context(configuration: Any, chosen: config.Context) -> Credentials:
