@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from deployguard import __version__
+from deployguard.cli.options import plugin
 from deployguard.errors import Bug, DeployguardError
 
 HELP = """Guard every release and configuration change: canary stages, honest verdicts, automatic rollback.
@@ -110,11 +111,6 @@ def register(names: Iterable[str]) -> None:
 def program() -> str:
     """What the user calls us: a plugin of kubectl is not called by its file's name."""
     return "kubectl deployguard" if plugin() else "deployguard"
-
-
-def plugin() -> bool:
-    """Whether kubectl runs us, as its plugin."""
-    return sys.argv[0].rpartition("/")[2].startswith("kubectl-")
 
 
 def run(arguments: list[str] | None = None) -> int:

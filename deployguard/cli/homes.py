@@ -23,7 +23,7 @@ from deployguard.cli.cluster_options import (
     cluster,
     connected,
 )
-from deployguard.cli.options import StateOption, state_directory
+from deployguard.cli.options import StateOption, plugin, state_directory
 from deployguard.wiring.home import FileHome, Home
 
 IN_CLUSTER = "DEPLOYGUARD_CLUSTER"
@@ -52,7 +52,7 @@ class Place:
         its file says, which an option goes before.
         """
         options = replace(self.cluster, namespace=self.cluster.namespace or namespace)
-        asked = self.cluster.given() or os.environ.get(IN_CLUSTER, "0") not in ("", "0")
+        asked = self.cluster.given() or plugin() or os.environ.get(IN_CLUSTER, "0") not in ("", "0")
         if (in_cluster and self.state is None) or (asked and not in_cluster):
             from deployguard.wiring.cluster import ClusterHome
 
@@ -79,7 +79,7 @@ def homed(command: Callable[..., None]) -> Callable[..., None]:
         place = place_of(**{name: given.pop(name) for name in OPTIONS})
         command(**{wants: place if wants == "place" else place.home()}, **given)
 
-    del wrapped.__wrapped__  # type: ignore[attr-defined]  # typer would look through it, and see the parameter that is filled in here
+    del wrapped.__wrapped__  # typer would look through it, and see the parameter that is filled in here
     wrapped.__signature__ = signature.replace(parameters=[*own, *more])  # type: ignore[attr-defined]
     wrapped.__annotations__ = {p.name: p.annotation for p in [*own, *more]}
     return wrapped

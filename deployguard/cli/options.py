@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -34,6 +35,11 @@ def power_of(given: str) -> float:
     if not 0.5 <= power <= 0.999:
         raise UserError(f"`--power {given}` is outside 50% to 99.9%", hint="write a percentage, as in `--power 95%`")
     return power
+
+
+def plugin() -> bool:
+    """Whether kubectl runs us, as its plugin."""
+    return sys.argv[0].rpartition("/")[2].startswith("kubectl-")
 
 
 def state_directory(given: Path | None) -> Path:

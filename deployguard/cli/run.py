@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,6 +53,8 @@ def register(app: typer.Typer) -> None:
     app.command("run", help=HELP)(homed(run))
 
 
+KINDS = {".json": "json", ".md": "markdown", ".xml": "junit", ".txt": "text"}
+"""Forms of a report, by the suffix of its file."""
 ReleaseOption = Annotated[Path | None, typer.Option(help="Of a fleet: the candidate's release, a directory or a file.")]
 ConfigOption = Annotated[
     list[str] | None,
@@ -94,8 +97,10 @@ def run(
     on_cancel: Annotated[
         str, typer.Option(help="What Ctrl-C does: `rollback`, or `hold` (a background process keeps it where it is).")
     ] = "rollback",
-    report: Annotated[list[Path] | None, typer.Option(help="Also write the report here; the suffix says how: .json, .md or .txt.")] = None,
-    output: Annotated[str, typer.Option("--output", "-o", help="text, json, yaml or markdown.")] = "text",
+    report: Annotated[
+        list[Path] | None, typer.Option(help="Also write the report here; the suffix says how: .json, .md, .xml (JUnit) or .txt.")
+    ] = None,
+    output: Annotated[str, typer.Option("--output", "-o", help="text, json, yaml, markdown or junit.")] = "text",
     require_reaper: Annotated[
         bool, typer.Option("--require-reaper", help="In a cluster: refuse unless a CronJob takes back canaries that nobody drives.")
     ] = False,
@@ -105,7 +110,7 @@ def run(
     from deployguard.model.units import parse_duration
     from deployguard.wiring.home import only_guard
 
-    output_format(output, "text", "json", "yaml", "markdown")
+    output_format(output, "text", "json", "yaml", "markdown", "junit")
     if on_cancel not in ("rollback", "hold"):
         raise UserError(f"`--on-cancel {on_cancel}` is not known", hint="write `rollback` or `hold`")
     for path in report or []:
@@ -174,20 +179,24 @@ def _what_it_takes(resolved: Resolved) -> str:
 
 
 def _check_report(path: Path) -> None:
-    if path.suffix not in (".json", ".md", ".txt"):
-        raise UserError(f"`--report {path}`: the suffix does not say how to write it", hint="end it in .json, .md or .txt")
+    if path.suffix not in KINDS:
+        raise UserError(f"`--report {path}`: the suffix does not say how to write it", hint="end it in .json, .md, .xml or .txt")
     if not path.absolute().parent.is_dir():
         raise UserError(f"`--report {path}`: there is no directory {path.absolute().parent}", hint="make it first")
 
 
 def _finish(data: dict[str, Any], output: str, reports: list[Path]) -> int:
-    """Write the report everywhere it was asked for; its exit code."""
+    """Write the report everywhere it was asked for, and what the CI system shows of it; its exit code."""
+    from deployguard.report.annotations import platform
+
     for path in reports:
-        kind = {".json": "json", ".md": "markdown"}.get(path.suffix, "text")
+        kind = KINDS[path.suffix]
         try:
             path.write_text(rendered(data, kind), encoding="utf-8")
         except OSError as error:
             raise UserError(f"could not write the report to {path}: {error.strerror}", hint="choose another place") from error
+    for line in platform(data, os.environ, reports[0] if reports else None):
+        typer.echo(line, err=True)
     typer.echo(rendered(data, output).rstrip("\n"))
     return int(data["exit_code"])
 
@@ -202,6 +211,10 @@ def rendered(data: dict[str, Any], output: str) -> str:
         import yaml
 
         return str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
+    if output == "junit":
+        from deployguard.report.junit import report_junit
+
+        return report_junit(data)
     if output == "markdown":
         from deployguard.report.markdown import report_markdown
 

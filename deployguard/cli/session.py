@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from deployguard import clock
 from deployguard.cli.progress import Progress, handed_words, last_words
 from deployguard.driver.loop import Drive, Ended
-from deployguard.driver.tick import Driver
+from deployguard.driver.tick import Driver, Ticked
 from deployguard.model.document import Document, Request, RequestVerb
 from deployguard.model.rollout import Advancing, Analyzing, Holding, RollingBack, Verifying, Waiting, Watching
 from deployguard.report.words import Outcome, outcome
@@ -23,6 +23,7 @@ from deployguard.stores.inbox import new_request_id
 if TYPE_CHECKING:
     from deployguard.wiring.guard import Rig
 
+TIDYING = dt.timedelta(seconds=15)
 GOING = (Waiting, Advancing, Analyzing, Holding)
 
 
@@ -75,6 +76,7 @@ class Session:
         self._interrupts = 0
         self._timed_out = False
         self._began = clock.now()
+        self._troubled = False
 
     def run(self) -> Result:
         """Drive until the rollout needs this process no more, then give the claim back."""
@@ -115,9 +117,10 @@ class Session:
 
         return self._drive.until(self._done, deadline=deadline)
 
-    def _ticked(self, ticked: object) -> None:
-        self._progress.tick(ticked)  # type: ignore[arg-type]
+    def _ticked(self, ticked: Ticked) -> None:
+        self._progress.tick(ticked)
         self._rig.flush()
+        self._troubled = bool(ticked.troubles)
 
     def _done(self, document: Document) -> bool:
         rollout = document.rollout
@@ -127,7 +130,8 @@ class Session:
         if self._terms.enough is not None and self._terms.enough(document):
             return True
         if isinstance(phase, Watching):
-            return not self._terms.watch
+            # The last writes to a target that does not follow on its own are worth another try; the promotion stands without them.
+            return not self._terms.watch and (not self._troubled or now - (rollout.decided or now) >= TIDYING)
         if isinstance(phase, Verifying):
             hurried = self._interrupts > 0 or self._timed_out
             return hurried or rollout.restored is None or now - rollout.restored >= self._terms.stay
