@@ -68,7 +68,7 @@ class DeploymentTarget:
         sized = workload["spec"].get("replicas", 1)
         return TargetView(
             fence=marks.fence_of(workload),
-            basis=_basis(scene),
+            basis=basis_of(scene),
             wanted=swap.replicas if swap is not None and swap.left == sized else sized,
             told=told.desired if told is not None else None,
             instances=self._instances(scene, pods, effective(current, base), base, told),
@@ -84,10 +84,10 @@ class DeploymentTarget:
     def shift(self, desired: Desired, basis: str) -> None:
         """Accept `desired`, durably, and make every write towards it that can be made now."""
         scene = self._eyes.scene()
-        _accept(scene, desired, basis, self._ref)
+        accept(scene, desired, basis, self._ref)
         if self._swaps and promotion.exposing(desired):
             self._refuse_autoscaled()
-        scene = self._writer.bring(scene, desired, _until(desired.lease))
+        scene = self._writer.bring(scene, desired, until_of(desired.lease))
         self._last = scene
         for name in desired.restart:
             if (pod := self._pod(name)) is not None and not leaving(pod):
@@ -100,7 +100,7 @@ class DeploymentTarget:
         if marks.fence_of(workload) != fence or marks.number(workload, marks.RETREATED) == fence or told is None:
             raise StaleView(f"fence {fence} may not renew: {self._ref} carries {marks.fence_of(workload)}")
         mine = canaries.of(scene, told.desired)
-        until = _until(lease)
+        until = until_of(lease)
         if mine is None or until is None:
             return
         if promotion.exposing(told.desired) and marks.fence_of(mine) != fence:
@@ -121,7 +121,7 @@ class DeploymentTarget:
         mine = [pod for pod in alive if self._belongs(pod, made, uids)]
         versions = {marks.uid(pod): _version(pod, made, base) for pod in mine}
         candidate = told.desired.candidate if told is not None else None
-        troubled = sorted((pod for pod in mine if _troubled(pod)), key=lambda pod: versions[marks.uid(pod)] != candidate)
+        troubled = sorted((pod for pod in mine if in_trouble(pod)), key=lambda pod: versions[marks.uid(pod)] != candidate)
         events = self._eyes.events(troubled) if troubled else {}
         tails = self._eyes.tails(pod for pod in mine if versions[marks.uid(pod)] == candidate or marks.CANARY in marks.labels(pod))
         found = [self._instance(pod, versions[marks.uid(pod)], events, tails) for pod in mine]
@@ -229,12 +229,12 @@ def autoscaler(kube: Kube, ref: WorkloadRef) -> str:
     return ""
 
 
-def _accept(scene: Scene, desired: Desired, basis: str, ref: WorkloadRef) -> None:
+def accept(scene: Scene, desired: Desired, basis: str, ref: WorkloadRef) -> None:
     """Raise `StaleView` for a word that is outdated, or that would expose more under the same fence."""
     fence, told = marks.fence_of(scene.workload), marks.told(scene.workload)
     if desired.fence < fence:
         raise StaleView(f"fence {desired.fence} is outdated: {ref} follows fence {fence}")
-    if basis != _basis(scene):
+    if basis != basis_of(scene):
         raise StaleView(f"{ref} has changed since it was seen")
     if desired.fence > fence or desired.candidate is None:
         return
@@ -248,7 +248,7 @@ def _accept(scene: Scene, desired: Desired, basis: str, ref: WorkloadRef) -> Non
         raise StaleView(f"fence {fence} was already used for less: more exposure needs a higher fence")
 
 
-def _basis(scene: Scene) -> str:
+def basis_of(scene: Scene) -> str:
     """What a conditional write must still find. Status changes do not count: a rolling update makes dozens of them."""
     workload = scene.workload
     said = {
@@ -261,7 +261,8 @@ def _basis(scene: Scene) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def _until(lease: float) -> int | None:
+def until_of(lease: float) -> int | None:
+    """Until when a lease that begins now lasts, in seconds since 1970; None for none."""
     return int(clock.now().timestamp() + lease + 0.999) if lease > 0 else None
 
 
@@ -276,7 +277,7 @@ def _version(pod: Json, made: Mapping[str, Made], base: str) -> Version | None:
     return effective(found.shape, base) if found is not None else None
 
 
-def _troubled(pod: Json) -> bool:
+def in_trouble(pod: Json) -> bool:
     """Whether a pod's events may say more than its status does."""
     return not any(c.get("type") == "Ready" and c.get("status") == "True" for c in (pod.get("status") or {}).get("conditions") or [])
 

@@ -65,11 +65,15 @@ class Shape(Frozen, frozen=True):
 
 
 class Before(Frozen, frozen=True, omit_defaults=True):
-    """What the user had in the fields that pace a rolling update; `put` is the `minReadySeconds` that we put there."""
+    """What the user had in the fields that pace a rolling update; `put` is the `minReadySeconds` that we put there.
+
+    `strategy` is the user's `updateStrategy`, of workloads whose candidates run in place of stable pods.
+    """
 
     min_ready: int = 0
     paused: bool = False
     put: int = 0
+    strategy: dict[str, Any] | None = None
 
 
 class Swap(Frozen, frozen=True):

@@ -68,10 +68,11 @@ def exposing(desired: Desired) -> bool:
 def superseded(scene: Scene, contents: Contents) -> bool:
     """Whether the workload's template is not what its record says we left, or an undo brought an old record back with it."""
     known = marks.record(scene.workload)
-    return known is not None and _theirs(scene.workload, known, shape_of(scene.workload["spec"]["template"], contents))
+    return known is not None and is_theirs(scene.workload, known, shape_of(scene.workload["spec"]["template"], contents))
 
 
-def _theirs(workload: Mapping[str, Any], known: Told, current: Shape) -> bool:
+def is_theirs(workload: Mapping[str, Any], known: Told, current: Shape) -> bool:
+    """Whether what the workload says is not what its record left."""
     return known.template != current or known.desired.fence < marks.fence_of(workload)
 
 
@@ -104,14 +105,14 @@ def reckoned(scene: Scene, desired: Desired, contents: Contents, *, swaps: bool)
     current = shape_of(workload["spec"]["template"], contents)
     known = marks.record(workload)
     same = known is not None and known.desired.by == desired.by
-    theirs = same and known is not None and _theirs(workload, known, current)
-    draft = _Draft(_record(scene, desired, known, current))
+    theirs = same and known is not None and is_theirs(workload, known, current)
+    draft = _Draft(record_for(scene, desired, known, current))
     runs = effective(current, draft.record.base)
     back = not same and desired.candidate is None and runs != desired.stable
     asked = desired.full or back or draft.record.was is not None
     differs = asked and not theirs and runs != main(desired)
     _begin(draft, desired, current if differs else None, back=back, put=runs.config)
-    sources, foreign = _sources(scene, desired, draft.record, contents) if asked and not (desired.full and theirs) else ((), ())
+    sources, foreign = sources_for(scene, desired, draft.record, contents) if asked and not (desired.full and theirs) else ((), ())
     if differs and not sources and not (desired.full and foreign):
         _write_template(draft, workload, desired, contents)
     elif draft.record.before is not None and not (desired.full or sources or differs) and (theirs or rolled(workload)):
@@ -120,7 +121,7 @@ def reckoned(scene: Scene, desired: Desired, contents: Contents, *, swaps: bool)
     return Reckoning(runs, draft.record, (*draft.tests, *draft.writes), sources, foreign)
 
 
-def _record(scene: Scene, desired: Desired, known: Told | None, current: Shape) -> Told:
+def record_for(scene: Scene, desired: Desired, known: Told | None, current: Shape) -> Told:
     """The record for `desired` before anything of the spec is changed."""
     if known is not None and known.desired.by == desired.by:
         return msgspec.structs.replace(known, desired=desired)
@@ -140,7 +141,7 @@ def _begin(draft: _Draft, desired: Desired, current: Shape | None, *, back: bool
         draft.change(was=current, put=put)
 
 
-def _sources(
+def sources_for(
     scene: Scene, desired: Desired, record: Told, contents: Contents
 ) -> tuple[tuple[tuple[Source, ConfigContent], ...], tuple[ConfigRef, ...]]:
     """The sources that do not hold what the workload's version reads: those that may be written, and those that others edited."""
