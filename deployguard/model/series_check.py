@@ -166,6 +166,8 @@ class PrometheusCheck(SeriesCheck):
         for name in ("ca_file", "insecure_skip_verify"):
             if getattr(self, name) and not self.url.startswith("https://"):
                 raise broken(f"`{name}` is about TLS, and `url` begins with `http://`; write `https://` there, or take it away", (name,))
+        if "@" in self.url.partition("://")[2].partition("/")[0]:
+            raise broken("`url` holds a user or a password; give `basic` instead", ("url",))
         if self.bad and self.total and is_query(self.bad) != is_query(self.total):
             raise broken("one of `bad` and `total` is a query and the other a selector; write both alike", ("bad",), ("total",))
         if self.queried and self.strata:

@@ -21,7 +21,7 @@ PROTOBUF = "application/vnd.google.protobuf"
 PAGE_LIMIT = 16 * 1024 * 1024
 _CHUNK = 256 * 1024
 _TEXT = "application/openmetrics-text;version=1.0.0{0},text/plain;version=0.0.4;q=0.8,*/*;q=0.1"
-_ACCEPT = {
+ACCEPT = {
     False: _TEXT.format(""),
     True: f"{PROTOBUF};proto=io.prometheus.client.MetricFamily;encoding=delimited,{_TEXT.format(';q=0.9')}",
 }
@@ -44,6 +44,11 @@ class Failure:
     detail: str
 
 
+def too_large(limit: int) -> Failure:
+    """What is said of a page over the limit."""
+    return Failure("error", f"the metrics page is larger than {limit // (1024 * 1024)} MB")
+
+
 class _Exchange:
     """One request and what has come of its response. Its `on_` methods are called by the parser."""
 
@@ -53,7 +58,7 @@ class _Exchange:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self.unsent = (
             f"GET {target} HTTP/1.1\r\nHost: {parts.netloc}\r\nUser-Agent: deployguard/{__version__}\r\n"
-            f"Accept: {_ACCEPT[protobuf]}\r\nAccept-Encoding: gzip\r\n\r\n"
+            f"Accept: {ACCEPT[protobuf]}\r\nAccept-Encoding: gzip\r\n\r\n"
         ).encode()
         self.parser = httptools.HttpResponseParser(self)
         self.body = bytearray()
@@ -101,12 +106,8 @@ class _Exchange:
         elif encoding not in (b"", b"identity"):
             return Failure("error", f"the metrics page came in the encoding `{encoding.decode(errors='replace')}`, which was not asked for")
         if len(body) > self.limit:
-            return self.too_large()
+            return too_large(self.limit)
         return Page(bytes(body), self.headers.get(b"content-type", b"").decode("latin-1"))
-
-    def too_large(self) -> Failure:
-        """What is said of a page over the limit."""
-        return Failure("error", f"the metrics page is larger than {self.limit // (1024 * 1024)} MB")
 
 
 class Fetcher:
@@ -200,7 +201,7 @@ class Fetcher:
         exchange.heard = True
         exchange.parser.feed_data(data)
         if len(exchange.body) > exchange.limit:
-            return exchange.too_large()
+            return too_large(exchange.limit)
         return exchange.answer() if exchange.whole else None
 
 

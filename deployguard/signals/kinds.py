@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from deployguard.model.check import ScrapeCheck
+from deployguard.model.check import SeriesCheck
 from deployguard.model.reading import Answer, Buckets, Counter, Counters, Gauges
 from deployguard.model.selector import parse_selector
 from deployguard.model.target import Arm
@@ -47,7 +47,7 @@ class Kind(Protocol):
         """The reading of an arm."""
 
 
-def kind_of(check: ScrapeCheck) -> Kind:
+def kind_of(check: SeriesCheck) -> Kind:
     """What reads the pages for `check`."""
     if check.histogram:
         within = check.within.total_seconds() if check.within is not None else None
@@ -82,7 +82,7 @@ class _Places:
 class _Counts(_All[Split]):
     """`bad` and `total`: counts by stratum, the whole under the empty name."""
 
-    def __init__(self, check: ScrapeCheck) -> None:
+    def __init__(self, check: SeriesCheck) -> None:
         assert check.total
         assert check.bad
         self._said = check.total

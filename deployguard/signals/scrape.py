@@ -5,21 +5,23 @@ All scrape checks of a rollout share one `ScrapePool`: each instance is asked on
 
 from __future__ import annotations
 
-import collections
 import datetime as dt
 import logging
 import threading
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from deployguard.model.check import ScrapeCheck
 from deployguard.model.reading import Answer, Missing
 from deployguard.model.target import STABLE, Arm, Instance
+from deployguard.signals.crew import missing, speaks, started
 from deployguard.signals.exposition import Memo, openmetrics, parse_page
 from deployguard.signals.fetch import PROTOBUF, Failure, Fetcher, Page
 from deployguard.signals.kinds import kind_of
+from deployguard.signals.places import Proxy, behind, page_of
+from deployguard.signals.proxied import Proxied
 from deployguard.signals.shown import Shown, unknown
 
+_NO_PORT = Failure("no_port", "no port is known where the metrics page is; name it with `port` in the check or in the guard's target")
 _log = logging.getLogger(__name__)
 
 
@@ -30,9 +32,10 @@ class ScrapePool:
     it, which is how native histograms look in text, is protobuf asked for from then on, by all instances at that path.
     """
 
-    def __init__(self, timeout: float = 0.8) -> None:
-        """A pool whose reads take at most `timeout` seconds; choose it below the poll interval."""
+    def __init__(self, timeout: float = 0.8, proxy: Proxy | None = None) -> None:
+        """A pool whose reads take at most `timeout` seconds; choose it below the poll interval. `proxy` leads to pods by `kube://`."""
         self._fetcher = Fetcher(timeout)
+        self._proxied = Proxied(proxy, timeout)
         self._lock = threading.Lock()
         self._memo = Memo()
         self._names: dict[str, set[str]] = {}
@@ -49,9 +52,10 @@ class ScrapePool:
             self._histograms.setdefault(path, set()).update([histogram] if histogram else [])
             self._tick = None
 
-    def pages(self, path: str, instances: tuple[Instance, ...], now: dt.datetime) -> dict[str, Shown | Failure]:
+    def pages(self, path: str, instances: tuple[Instance, ...], now: dt.datetime, port: int | None = None) -> dict[str, Shown | Failure]:
         """By uid, what `instances` show at the tick `now`. A second call within the tick asks nobody again."""
-        urls = {one.uid: _url(one.address, path) for one in instances}
+        found = {one.uid: page_of(one.address, path, port) for one in instances}
+        urls = {uid: url for uid, url in found.items() if url}
         with self._lock:
             if self._tick != now:
                 # Those asked in the last tick are asked together, so that a frozen instance in each arm costs one
@@ -60,17 +64,22 @@ class ScrapePool:
                 self._load({**before, **dict.fromkeys(urls.values(), path)})
             self._asked.update(dict.fromkeys(urls.values(), path))
             self._load({url: path for url in urls.values() if url not in self._got})
-            return {uid: self._got[url] for uid, url in urls.items()}
+            return {uid: self._got[url] if url else _NO_PORT for uid, url in found.items()}
 
     def close(self) -> None:
         """Close all connections; a later read opens new ones."""
         with self._lock:
             self._fetcher.close()
+            self._proxied.close()
 
     def _load(self, urls: dict[str, str]) -> None:
         if not urls:
             return
-        for url, page in self._fetcher.fetch(urls, {url for url, path in urls.items() if path in self._binary}).items():
+        binary = {url for url, path in urls.items() if path in self._binary}
+        distant = {url for url in urls if behind(url)}
+        pending = self._proxied.begin(distant, binary)
+        pages = self._fetcher.fetch(urls.keys() - distant, binary) | self._proxied.end(pending)
+        for url, page in pages.items():
             self._got[url] = self._parsed(page, urls[url])
         native = {url for url, path in urls.items() if path not in self._binary and self._shows_native(self._got[url], path)}
         if native:
@@ -105,22 +114,22 @@ class ScrapeSource:
     """The numbers of one scrape check."""
 
     def __init__(self, check: ScrapeCheck, pool: ScrapePool) -> None:
-        self._name, self._path, self._pool, self._kind = check.name, check.path, pool, kind_of(check)
+        self._name, self._path, self._port, self._pool, self._kind = check.name, check.path, check.port, pool, kind_of(check)
         self._noted = False
         pool.want(check.path, self._kind.names, self._kind.histogram)
 
     def read(self, arm: Arm, instances: tuple[Instance, ...], through: dt.datetime | None, now: dt.datetime) -> Answer:  # noqa: ARG002
         """What the arm's instances show at `now`, or why there are too few of them to speak for the arm."""
-        asked = tuple(one for one in instances if one.address and one.started is not None)
+        asked = started(instances)
         if not asked:
-            return Missing("no_instance", f"no started instance of the {arm} arm has an address")
-        pages = self._pool.pages(self._path, asked, now)
+            return Missing("no_instance", f"no instance of the {arm} arm has started")
+        pages = self._pool.pages(self._path, asked, now, self._port)
         found = {uid: page if isinstance(page, Failure) else self._kind.of(page) for uid, page in pages.items()}
         found = self._kind.agreed(found, arm)
         read = {uid: what for uid, what in found.items() if not isinstance(what, Failure)}
         failed = {one.id: what for one in asked if isinstance(what := found[one.uid], Failure)}
-        if not _speaks(arm, asked, read):
-            return _missing(failed, len(asked))
+        if not speaks(arm, asked, read):
+            return missing(failed, len(asked))
         if self._kind.note and not self._noted:
             self._noted = True
             _log.warning("check %s: %s", self._name, self._kind.note)
@@ -133,28 +142,9 @@ class ScrapeSource:
         answer = self.read(STABLE, instances, None, now)
         if isinstance(answer, Missing):
             return [f"cannot be read ({answer.reason}): {answer.detail}"]
-        asked = tuple(one for one in instances if one.address and one.started is not None)
-        pages = [page for page in self._pool.pages(self._path, asked, now).values() if isinstance(page, Shown)]
+        pages = [page for page in self._pool.pages(self._path, started(instances), now, self._port).values() if isinstance(page, Shown)]
         return [text for text in (self._kind.note, *(unknown(one, pages) for one in self._kind.optional)) if text]
 
     def close(self) -> None:
         """Close the connections of the pool; another source that still reads opens new ones."""
         self._pool.close()
-
-
-def _url(address: str, path: str) -> str:
-    return (address.rstrip("/") if "://" in address else f"http://{address}") + path
-
-
-def _speaks(arm: Arm, asked: tuple[Instance, ...], read: Mapping[str, Any]) -> bool:
-    """Whether what was read may stand for the arm: any candidate says something, a lone stable instance is no control."""
-    if arm != STABLE:
-        return bool(read)
-    ready = [one for one in asked if one.ready]
-    return bool(read) and 2 * sum(one.uid in read for one in ready) >= len(ready)
-
-
-def _missing(failed: dict[str, Failure], asked: int) -> Missing:
-    reason = collections.Counter(what.reason for what in failed.values()).most_common(1)[0][0]
-    name, first = next((name, what) for name, what in failed.items() if what.reason == reason)
-    return Missing(reason, f"{asked - len(failed)} of {asked} instances read; {name}: {first.detail}")

@@ -301,12 +301,30 @@ def test_more_bad_than_total_is_clipped(pool: ScrapePool) -> None:
 
 
 def test_without_a_started_instance_there_is_nothing_to_read(pool: ScrapePool) -> None:
-    """Instances without address or start are not asked; an arm of such only is `no_instance`."""
+    """Instances that have not started are not asked; an arm of such only is `no_instance`."""
     source = ScrapeSource(CHECK, pool)
-    for arm in ((), (instance(""),), (instance("127.0.0.1:1", started=None),)):
+    for arm in ((), (instance("127.0.0.1:1", started=None),)):
         answer = source.read(STABLE, arm, None, NOW)
         assert isinstance(answer, Missing)
         assert answer.reason == "no_instance"
+
+
+@pytest.mark.parametrize("address", ["", "http://10.0.0.1", "kube://shop/web-1", "10.0.0.1"])
+def test_without_a_port_nothing_is_asked(pool: ScrapePool, address: str) -> None:
+    """An instance whose port nobody knows is `no_port`, with a hint, rather than asked on a guessed one."""
+    answer = ScrapeSource(CHECK, pool).read(CANDIDATE, (instance(address),), None, NOW)
+    assert isinstance(answer, Missing)
+    assert answer.reason == "no_port"
+    assert "`port` in the check or in the guard's target" in answer.detail
+
+
+def test_a_check_may_name_a_port_of_its_own(pool: ScrapePool) -> None:
+    """The metrics page may be on another port than the target's, and each port is asked for itself."""
+    with Server(b"requests_total 3\n") as pages:
+        host, _, port = pages.address.partition(":")
+        source = ScrapeSource(CHECK.model_copy(update={"port": int(port)}), pool)
+        crew = (instance(f"http://{host}:1", "a"), instance(host, "b"))
+        assert source.read(CANDIDATE, crew, None, NOW) == Counters(NOW, {"a": Counter(0, 3), "b": Counter(0, 3)}, {"a": NOW, "b": NOW})
 
 
 @pytest.mark.parametrize(
