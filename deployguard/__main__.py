@@ -9,13 +9,8 @@ def main() -> None:
 
     # Start-up makes many objects that stay: looking through them again and again costs a tenth of a short command.
     gc.set_threshold(50_000, 20, 20)
-    from deployguard.cli.app import plugin, run
+    from deployguard.cli.app import run
 
-    if plugin():
-        import os
-
-        # A plugin of kubectl speaks of its cluster, unless somebody says otherwise.
-        os.environ.setdefault("DEPLOYGUARD_CLUSTER", "1")
     code = run()
     # The end looks through everything once more for cycles to break; the system takes it all back anyway.
     gc.freeze()

@@ -57,6 +57,7 @@ COMMANDS = {
     "watch": ("inspect", "Follow a rollout that somebody else drives."),
     "why": ("inspect", "The evidence of a decision."),
     "history": ("inspect", "Past rollouts, newest first."),
+    "wait": ("wait", "Wait for the verdict on a rollout that somebody else drives."),
     "approve": ("act", "Open the approval gate before the next stage."),
     "pause": ("act", "Hold the rollout where it is; it is still watched."),
     "resume": ("act", "Go on after a pause."),
@@ -70,6 +71,7 @@ COMMANDS = {
     "local": ("local", "A fleet of processes on this machine."),
     "init": ("init", "Look at a running workload and write a guard file that fits it."),
     "demo": ("demo", "Play an outage, without the guard and with it."),
+    "reap": ("reap", "Take back every canary that nobody drives any more."),
     "completion": ("completion", "What a shell must read to complete commands and options."),
 }
 """Every command, the module that holds it, and its line in `--help`."""

@@ -26,7 +26,7 @@ def completion(shell: Annotated[str, typer.Argument(help="bash, zsh or fish.", m
 
     Example: deployguard completion bash
     """
-    from typer.completion import get_completion_script
+    from typer._completion_shared import get_completion_script
 
     from deployguard.cli.options import output_format
 

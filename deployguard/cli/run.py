@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +10,7 @@ import typer
 
 from deployguard.cli.homes import Place, homed
 from deployguard.cli.options import GuardOption, output_format
+from deployguard.cli.reporting import FORMS, FormOption, ReportOption, check_reports, finish
 from deployguard.errors import UserError
 from deployguard.wiring.workload import Change
 
@@ -53,8 +53,6 @@ def register(app: typer.Typer) -> None:
     app.command("run", help=HELP)(homed(run))
 
 
-KINDS = {".json": "json", ".md": "markdown", ".xml": "junit", ".txt": "text"}
-"""Forms of a report, by the suffix of its file."""
 ReleaseOption = Annotated[Path | None, typer.Option(help="Of a fleet: the candidate's release, a directory or a file.")]
 ConfigOption = Annotated[
     list[str] | None,
@@ -97,10 +95,8 @@ def run(
     on_cancel: Annotated[
         str, typer.Option(help="What Ctrl-C does: `rollback`, or `hold` (a background process keeps it where it is).")
     ] = "rollback",
-    report: Annotated[
-        list[Path] | None, typer.Option(help="Also write the report here; the suffix says how: .json, .md, .xml (JUnit) or .txt.")
-    ] = None,
-    output: Annotated[str, typer.Option("--output", "-o", help="text, json, yaml, markdown or junit.")] = "text",
+    report: ReportOption = None,
+    output: FormOption = "text",
     require_reaper: Annotated[
         bool, typer.Option("--require-reaper", help="In a cluster: refuse unless a CronJob takes back canaries that nobody drives.")
     ] = False,
@@ -110,11 +106,10 @@ def run(
     from deployguard.model.units import parse_duration
     from deployguard.wiring.home import only_guard
 
-    output_format(output, "text", "json", "yaml", "markdown", "junit")
+    output_format(output, *FORMS)
     if on_cancel not in ("rollback", "hold"):
         raise UserError(f"`--on-cancel {on_cancel}` is not known", hint="write `rollback` or `hold`")
-    for path in report or []:
-        _check_report(path)
+    check_reports(report or [])
     try:
         times = {what: parse_duration(text) for what, text in (("timeout", timeout), ("stay", stay)) if text is not None}
     except ValueError as error:
@@ -143,8 +138,7 @@ def run(
         if not change:
             raise UserError("nothing to roll out was given", hint=_what_it_takes(resolved))
         result = rollout.started(plan_at(home), resolved, change)
-    code = _finish(result, output, report or [])
-    raise typer.Exit(code)
+    raise typer.Exit(finish(result, output, report or []))
 
 
 def change_of(
@@ -176,52 +170,6 @@ def _what_it_takes(resolved: Resolved) -> str:
     if resolved.guard.spec.target.kind == "LocalFleet":
         return "name a release with `--release DIR`, a configuration with `--config FILE`, or both"
     return "name an image (`--image`), a manifest (`--manifest`), a configuration (`--config KIND/NAME=PATH`) or a field (`--set`)"
-
-
-def _check_report(path: Path) -> None:
-    if path.suffix not in KINDS:
-        raise UserError(f"`--report {path}`: the suffix does not say how to write it", hint="end it in .json, .md, .xml or .txt")
-    if not path.absolute().parent.is_dir():
-        raise UserError(f"`--report {path}`: there is no directory {path.absolute().parent}", hint="make it first")
-
-
-def _finish(data: dict[str, Any], output: str, reports: list[Path]) -> int:
-    """Write the report everywhere it was asked for, and what the CI system shows of it; its exit code."""
-    from deployguard.report.annotations import platform
-
-    for path in reports:
-        kind = KINDS[path.suffix]
-        try:
-            path.write_text(rendered(data, kind), encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"could not write the report to {path}: {error.strerror}", hint="choose another place") from error
-    for line in platform(data, os.environ, reports[0] if reports else None):
-        typer.echo(line, err=True)
-    typer.echo(rendered(data, output).rstrip("\n"))
-    return int(data["exit_code"])
-
-
-def rendered(data: dict[str, Any], output: str) -> str:
-    """The run report as text in one of its forms."""
-    if output == "json":
-        from deployguard.report.jsons import dump
-
-        return dump(data)
-    if output == "yaml":
-        import yaml
-
-        return str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
-    if output == "junit":
-        from deployguard.report.junit import report_junit
-
-        return report_junit(data)
-    if output == "markdown":
-        from deployguard.report.markdown import report_markdown
-
-        return report_markdown(data)
-    from deployguard.report.text import report_text
-
-    return report_text(data)
 
 
 def report_of(result: Result, now: dt.datetime) -> dict[str, Any]:
