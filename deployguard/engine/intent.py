@@ -24,8 +24,8 @@ def desired(policy: Policy, document: Document, rollout: Rollout, stages: tuple[
     """What the phase wants of the target; None when it wants nothing."""
     phase, at_once = rollout.phase, batch(policy, max(view.wanted, 1))
     keep, by = _kept(document, rollout), f"{rollout.guard}/{rollout.id}"
-    # Only a target that others may change too tells the two apart; for a fleet all instances are simply that many.
-    full = rollout.surge and isinstance(phase, (Advancing, Analyzing, Holding)) and stages[phase.stage].full
+    # Only a workload that others may change too tells the two apart; for a fleet all instances are simply that many.
+    full = isinstance(phase, (Advancing, Analyzing, Holding)) and stages[phase.stage].full
     if isinstance(phase, (Advancing, Analyzing, Holding)):
         return Desired(
             fence=rollout.seq,

@@ -67,7 +67,8 @@ class Desired(Frozen, frozen=True, omit_defaults=True):
     """What a phase wants of the target: values, never deltas.
 
     `count` instances run `candidate`, all others `stable`. `full`: the workload itself runs the candidate, and none beside it; only
-    targets that expose by surge tell the two apart. `pace` in seconds: how long each batch of a rolling update is watched at least.
+    workloads that others may change too tell the two apart, for a fleet `count` is then simply all instances. `pace` in seconds: how
+    long each batch of a rolling update is watched at least.
     `fence` is the rollout's `seq`: a target refuses a lower one.
     At most `batch` instances are out of service at a time because of this change. `lease` in seconds: how long an
     instance keeps a candidate without being renewed (0: no lease). `restart` names instances to be restarted although
