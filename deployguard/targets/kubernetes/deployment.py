@@ -13,7 +13,7 @@ from deployguard import clock
 from deployguard.errors import RefusedError, StaleView, WorldError
 from deployguard.kube import paths
 from deployguard.kube.client import Kube
-from deployguard.kube.errors import KubeError, NotFound
+from deployguard.kube.errors import NotFound
 from deployguard.model.target import Desired, Instance, TargetView
 from deployguard.model.version import Version
 from deployguard.targets.kubernetes import canary as canaries
@@ -76,8 +76,8 @@ class DeploymentTarget:
             adopted=effective(current, base),
             surge=not self._swaps,
             pending=self._pending(scene, pods, told),
-            superseded=self._superseded(scene),
-            source_changed=self._source_changed(scene, told),
+            superseded=promotion.superseded_words(scene, self._ref) if promotion.superseded(scene, self._contents) else "",
+            source_changed=promotion.source_changed_words(scene, told, self._contents),
             source=Version(current.release, scene.config),
         )
 
@@ -178,32 +178,6 @@ class DeploymentTarget:
             return self._writer.next(scene, desired, None) is not None
         except WorldError:
             return True  # something is left, and to write it fails: the shift says why
-
-    def _superseded(self, scene: Scene) -> str:
-        if not promotion.superseded(scene, self._contents):
-            return ""
-        who = promotion.last_writer(scene.workload)
-        return f"somebody else changed the pod template of {self._ref}" + (f" ({who})" if who else "")
-
-    def _source_changed(self, scene: Scene, told: marks.Told | None) -> str:
-        """Which sources hold neither what they held when the rollout began nor what stable or the candidate has there."""
-        if told is None or told.desired.candidate is None or not scene.sources:
-            return ""
-        known = [self._digests(version.config) for version in (told.desired.stable, told.desired.candidate)]
-        changed = [
-            str(ref)
-            for ref, source in scene.sources.items()
-            if source.digest not in (told.sources.get(f"{ref.kind}/{ref.name}"), *(digests.get(ref) for digests in known))
-        ]
-        return f"{', '.join(changed)} was edited since the rollout began" if changed else ""
-
-    def _digests(self, config: str) -> dict[ConfigRef, str]:
-        try:
-            return self._contents.digests(config)
-        except KubeError:
-            raise
-        except WorldError:
-            return {}
 
     def _pod(self, name: str) -> Json | None:
         try:

@@ -13,13 +13,14 @@ from typing import Any
 import msgspec
 
 from deployguard.errors import WorldError
+from deployguard.kube.errors import KubeError
 from deployguard.kube.patches import MANAGER, Operation, add, pointer, remove, replace, test
 from deployguard.model.target import Desired
 from deployguard.model.version import NOTHING, Version
 from deployguard.targets.kubernetes import marks
 from deployguard.targets.kubernetes.content import Contents
 from deployguard.targets.kubernetes.looking import Scene, Source, effective, shape_of
-from deployguard.targets.kubernetes.marks import Before, Shape, Swap, Told
+from deployguard.targets.kubernetes.marks import Before, Shape, Swap, Told, WorkloadRef
 from deployguard.targets.kubernetes.references import ConfigRef
 from deployguard.targets.kubernetes.settings import ConfigContent
 from deployguard.targets.kubernetes.template import promoted
@@ -124,7 +125,9 @@ def reckoned(scene: Scene, desired: Desired, contents: Contents, *, swaps: bool)
 def record_for(scene: Scene, desired: Desired, known: Told | None, current: Shape) -> Told:
     """The record for `desired` before anything of the spec is changed."""
     if known is not None and known.desired.by == desired.by:
-        return msgspec.structs.replace(known, desired=desired)
+        # An old record came back by an undo: whatever the template is now, it is not what we left.
+        undone = known.desired.fence < marks.fence_of(scene.workload)
+        return msgspec.structs.replace(known, desired=desired, template=Shape("") if undone else known.template)
     sources = {f"{ref.kind}/{ref.name}": source.digest for ref, source in scene.sources.items()}
     if known is not None:
         return Told(desired, known.base, current, sources=sources, before=known.before, swap=known.swap)
@@ -173,6 +176,8 @@ def _undone(desired: Desired, record: Told) -> list[str]:
 def _known(contents: Contents, config: str) -> dict[ConfigRef, str]:
     try:
         return contents.digests(config)
+    except KubeError:
+        raise
     except WorldError:
         return {}  # an older configuration may be kept no more: then nothing can be told by it
 
@@ -271,6 +276,25 @@ def owned(obj: Mapping[str, Any]) -> Iterator[str]:
     for entry in obj["metadata"].get("managedFields") or []:
         if entry.get("manager") == MANAGER:
             yield from (name for name in entry.get("fieldsV1") or {} if name != "f:metadata")
+
+
+def superseded_words(scene: Scene, ref: WorkloadRef) -> str:
+    """That somebody else changed the template, and who."""
+    who = last_writer(scene.workload)
+    return f"somebody else changed the pod template of {ref}" + (f" ({who})" if who else "")
+
+
+def source_changed_words(scene: Scene, told: Told | None, contents: Contents) -> str:
+    """Which sources hold neither what they held when the rollout began nor what stable or the candidate has there; empty when none."""
+    if told is None or told.desired.candidate is None or not scene.sources:
+        return ""
+    known = [_known(contents, version.config) for version in (told.desired.stable, told.desired.candidate)]
+    changed = [
+        str(ref)
+        for ref, source in scene.sources.items()
+        if source.digest not in (told.sources.get(f"{ref.kind}/{ref.name}"), *(digests.get(ref) for digests in known))
+    ]
+    return f"{', '.join(changed)} was edited since the rollout began" if changed else ""
 
 
 def last_writer(workload: Mapping[str, Any]) -> str:

@@ -69,12 +69,16 @@ class Writer:
             return self._deletion(stray)
         for source, content in reckoning.sources:
             return self._source_write(source, content)
+        self._refuse_foreign(desired, reckoning)
+        return None
+
+    def _refuse_foreign(self, desired: Desired, reckoning: promotion.Reckoning) -> None:
+        """Raise `WorldError` when a promotion would have to overwrite a source that somebody else edited meanwhile."""
         if desired.full and reckoning.foreign:
             raise WorldError(
                 f"could not promote {self._ref}: {', '.join(map(str, reckoning.foreign))} was edited since the rollout began",
                 hint="put the source back as it was, or take the rollout back and begin anew",
             )
-        return None
 
     def bring(self, scene: Scene, desired: Desired, until: int | None) -> Scene:
         """Every write that can be made now is made; the scene after them.
