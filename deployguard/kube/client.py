@@ -222,8 +222,8 @@ def connect(
     chosen = config.find(kubeconfig, context)
     return Kube(
         way(chosen, as_user, as_groups),
-        context="the pod's service account" if chosen is None else f"context {chosen.name}",
-        namespace=namespace or (config.pod_namespace() if chosen is None else chosen.namespace) or "default",
-        in_cluster=chosen is None,
+        context=chosen.name if chosen.in_cluster else f"context {chosen.name}",
+        namespace=namespace or chosen.namespace or "default",
+        in_cluster=chosen.in_cluster,
         timeout=timeout,
     )

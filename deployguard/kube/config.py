@@ -18,17 +18,26 @@ _USER_FILES = ("client-certificate", "client-key", "tokenFile")
 
 
 class Context(msgspec.Struct, frozen=True):
-    """One context with what it names. Files are absolute; `files` are the kubeconfig files it came from."""
+    """One context with what it names. Files are absolute; `files` are the kubeconfig files it came from.
+
+    The service account of the pod we run in is a context too, with `in_cluster` set.
+    """
 
     name: str
     namespace: str
     cluster: dict[str, Any]
     user: dict[str, Any]
     files: str
+    in_cluster: bool = False
+
+    @property
+    def place(self) -> str:
+        """Where it comes from, in words."""
+        return self.name if self.in_cluster else f"context {self.name} of {self.files}"
 
 
-def find(kubeconfig: str | None, context: str | None, environ: Mapping[str, str] | None = None) -> Context | None:
-    """The context to use; None when there is no kubeconfig and we run in a pod: then its service account is used.
+def find(kubeconfig: str | None, context: str | None, environ: Mapping[str, str] | None = None) -> Context:
+    """The context to use; where there is no kubeconfig, the service account of the pod we run in.
 
     Raises `UserError` when a file or a context that was asked for is not there, or when there is no cluster at all.
     """
@@ -40,7 +49,7 @@ def find(kubeconfig: str | None, context: str | None, environ: Mapping[str, str]
     if not present:
         # An empty KUBECONFIG variable means the default place, as with kubectl.
         if context is None and env.get("KUBERNETES_SERVICE_HOST") and (SERVICE_ACCOUNT / "token").is_file():
-            return None
+            return _pod(env)
         looked = ", ".join(str(path) for path in paths)
         raise UserError(f"could not find a cluster: there is no kubeconfig (looked for {looked})", hint=_HINT)
     return _choose(_merged(present), context, ", ".join(str(path) for path in present))
@@ -116,9 +125,20 @@ def _known(merged: dict[str, Any]) -> str:
     return f"known contexts: {', '.join(names)}" if names else "it has no contexts at all"
 
 
-def pod_namespace() -> str:
-    """The namespace of the pod we run in; empty when it cannot be read."""
+def _pod(env: Mapping[str, str]) -> Context:
+    host, port = env["KUBERNETES_SERVICE_HOST"], env.get("KUBERNETES_SERVICE_PORT") or "443"
     try:
-        return (SERVICE_ACCOUNT / "namespace").read_text().strip()
+        namespace = (SERVICE_ACCOUNT / "namespace").read_text().strip()
     except OSError:
-        return ""
+        namespace = ""
+    return Context(
+        name="the pod's service account",
+        namespace=namespace,
+        cluster={
+            "server": f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}",
+            "certificate-authority": str(SERVICE_ACCOUNT / "ca.crt"),
+        },
+        user={"tokenFile": str(SERVICE_ACCOUNT / "token")},
+        files=str(SERVICE_ACCOUNT),
+        in_cluster=True,
+    )

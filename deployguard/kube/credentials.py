@@ -1,17 +1,17 @@
-"""Who we say we are: a token that never changes, a file that rotates, a program that hands out tokens or certificates.
+"""Who we say we are: a token that never changes, files that rotate, a program that hands out tokens or certificates.
 
-The official library reads a `tokenFile` once and never renews what a program gave, so both are done here; what else a
-kubeconfig can name (client certificates, basic authentication, auth-provider) it does right, and is left to it.
+The official library reads a `tokenFile` once and never renews what a program gave, so both are done here.
 """
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import datetime as dt
 import json
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -26,8 +26,15 @@ _EXEC_SECONDS = 60.0
 _INTERACTIVE_SECONDS = 300.0
 
 
-class Credentials(Protocol):
-    """What proves who we are. Safe for threads."""
+class Pem(NamedTuple):
+    """A client certificate with its key."""
+
+    certificate: bytes
+    key: bytes
+
+
+class Tokens(Protocol):
+    """Where the proof in each request comes from. Safe for threads."""
 
     source: str
     """Where it comes from, in words, for the hint of a refusal."""
@@ -40,13 +47,81 @@ class Credentials(Protocol):
         """The server refused the header `refused`: True when there is now another one, or another certificate, to try."""
         ...
 
-    def certificate(self) -> tuple[str, str] | None:
-        """Files of a client certificate and its key that a program handed out."""
+    def certificate(self) -> Pem | None:
+        """A client certificate that came with the token."""
         ...
 
 
+class Credentials:
+    """Tokens and a client certificate, of which a server asks for either, or both."""
+
+    def __init__(self, tokens: Tokens, certificates: Certificates) -> None:
+        self.source = tokens.source
+        self._tokens = tokens
+        self._certificates = certificates
+
+    def header(self) -> str:
+        """The value of `Authorization` now; empty when there is none."""
+        return self._tokens.header()
+
+    def renew(self, refused: str) -> bool:
+        """The server refused what it was given: True when there is now something else to try."""
+        return self._tokens.renew(refused)
+
+    def certificate(self) -> Pem | None:
+        """The client certificate now: of the program that hands them out, else of the kubeconfig."""
+        return self._tokens.certificate() or self._certificates.now()
+
+
+class Certificates:
+    """The client certificate of a kubeconfig: text in it, or files, which are followed when they rotate."""
+
+    def __init__(self, user: dict[str, Any]) -> None:
+        self._user = user
+        self._lock = threading.Lock()
+        self._stamp: tuple[int, ...] = ()
+        self._pem = self._read() if self._given("client-certificate") else None
+
+    def now(self) -> Pem | None:
+        """The certificate as it is now; None when the kubeconfig names none."""
+        if self._pem is None:
+            return None
+        with self._lock:
+            # Half way through a rotation the two do not fit: what was read last counts until they do.
+            if self._now() != self._stamp:
+                with contextlib.suppress(UserError):
+                    self._pem = self._read()
+            return self._pem
+
+    def _given(self, name: str) -> bool:
+        return bool(self._user.get(name) or self._user.get(f"{name}-data"))
+
+    def _now(self) -> tuple[int, ...]:
+        try:
+            return tuple(Path(self._user[name]).stat().st_mtime_ns for name in ("client-certificate", "client-key") if self._user.get(name))
+        except OSError:
+            return self._stamp
+
+    def _read(self) -> Pem:
+        self._stamp = self._now()
+        pem = Pem(content(self._user, "client-certificate"), content(self._user, "client-key"))
+        if not pem.certificate or not pem.key:
+            raise UserError("could not use the client certificate of the kubeconfig: it, or its key, is missing or empty")
+        return pem
+
+
+def content(entry: dict[str, Any], name: str) -> bytes:
+    """What an entry of a kubeconfig holds under `name`-data, or in the file `name`; empty when it has neither."""
+    try:
+        if entry.get(f"{name}-data"):
+            return base64.b64decode(entry[f"{name}-data"], validate=True)
+        return Path(entry[name]).read_bytes() if entry.get(name) else b""
+    except (OSError, ValueError) as error:
+        raise UserError(f"could not read the `{name}` of the kubeconfig: {error}", hint="the kubeconfig names it") from error
+
+
 class Fixed:
-    """What the library made of the kubeconfig: nothing, a token, basic authentication, or an auth-provider that renews itself."""
+    """A token that stays as it is, basic authentication, nothing, or what somebody else renews and tells on being asked."""
 
     def __init__(self, source: str, ask: Callable[[], str | None]) -> None:
         self.source = source
@@ -58,7 +133,7 @@ class Fixed:
     def renew(self, refused: str) -> bool:
         return self.header() != refused
 
-    def certificate(self) -> tuple[str, str] | None:
+    def certificate(self) -> Pem | None:
         return None
 
 
@@ -86,7 +161,7 @@ class TokenFile:
             self._read()
             return f"Bearer {self._token}" != refused
 
-    def certificate(self) -> tuple[str, str] | None:
+    def certificate(self) -> Pem | None:
         return None
 
     def _now(self) -> tuple[int, int, int]:
@@ -113,7 +188,7 @@ class TokenFile:
 
 class _Issued(NamedTuple):
     header: str
-    certificate: tuple[str, str] | None
+    certificate: Pem | None
     until: dt.datetime | None
 
 
@@ -134,7 +209,7 @@ class Exec:
     def header(self) -> str:
         return self._current().header
 
-    def certificate(self) -> tuple[str, str] | None:
+    def certificate(self) -> Pem | None:
         return self._current().certificate
 
     def renew(self, refused: str) -> bool:
@@ -195,8 +270,8 @@ class Exec:
             ) from error
         if not token and not (certificate and key):
             raise WorldError(f"could not get credentials from {self.source}: it printed neither a token nor a certificate with its key")
-        files = (_keep(certificate), _keep(key)) if certificate and key else None
-        return _Issued(f"Bearer {token}" if token else "", files, until if until is None or until.tzinfo else until.replace(tzinfo=dt.UTC))
+        pem = Pem(certificate.encode(), key.encode()) if certificate and key else None
+        return _Issued(f"Bearer {token}" if token else "", pem, until if until is None or until.tzinfo else until.replace(tzinfo=dt.UTC))
 
 
 def _cluster_info(cluster: dict[str, Any]) -> dict[str, Any]:
@@ -213,14 +288,3 @@ def _cluster_info(cluster: dict[str, Any]) -> dict[str, Any]:
         if extension.get("name") == "client.authentication.k8s.io/exec":
             info["config"] = extension.get("extension")
     return info
-
-
-def _keep(text: str) -> str:
-    """The text in a file that only we can read and that goes with the process."""
-    import atexit
-
-    fd, name = tempfile.mkstemp(prefix="deployguard-")
-    with os.fdopen(fd, "w") as file:
-        file.write(text)
-    atexit.register(Path(name).unlink, missing_ok=True)
-    return name

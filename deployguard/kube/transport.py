@@ -1,20 +1,19 @@
 """Bytes to an API server and back: one request, with a timeout for the whole of it, over kept connections.
 
-TLS, proxies and addresses are the official library's; the request itself goes straight to its connection pool, because
-its own path writes JSON twice, guesses content types and lets urllib3 repeat writes.
+The official library's own path is not taken: it writes JSON twice, guesses content types and lets urllib3 repeat writes.
 """
 
 from __future__ import annotations
 
+import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from deployguard import clock
-from deployguard.kube.credentials import Credentials
+from deployguard.kube.credentials import Credentials, Pem
 from deployguard.kube.errors import Unreachable, what
 
-CONNECTIONS = 32
 _PIECE = 1 << 16
 
 
@@ -30,14 +29,16 @@ class Fetched(NamedTuple):
 class Transport:
     """The connections to one server. Safe for threads: each request takes a connection of its own."""
 
-    def __init__(self, configuration: Any, credentials: Credentials, headers: list[tuple[str, str]], place: str) -> None:
+    def __init__(
+        self, server: str, connections: Callable[[Pem | None], Any], credentials: Credentials, headers: list[tuple[str, str]], place: str
+    ) -> None:
+        self.server = server
         self.credentials = credentials
-        self.server = str(configuration.host).rstrip("/")
-        self._configuration = configuration
+        self._make = connections
         self._fixed = headers
         self._place = place
         self._lock = threading.Lock()
-        self._certificate: tuple[str, str] | None = None
+        self._certificate: Pem | None = None
         self._pool: Any = None
 
     def send(
@@ -61,12 +62,7 @@ class Transport:
         certificate = self.credentials.certificate()
         with self._lock:
             if self._pool is None or certificate != self._certificate:
-                from kubernetes.client.rest import RESTClientObject
-
-                if certificate is not None:
-                    self._configuration.cert_file, self._configuration.key_file = certificate
-                self._pool = RESTClientObject(self._configuration).pool_manager
-                self._certificate = certificate
+                self._pool, self._certificate = self._make(certificate), certificate
             return self._pool
 
     def _once(
@@ -94,17 +90,16 @@ class Transport:
         except urllib3.exceptions.HTTPError as error:
             raise self._unreachable(method, path, error, timeout) from error
         except (OSError, ValueError) as error:
-            # A certificate file that cannot be read, a proxy address that is none: the library lets them through.
+            # A proxy address that is none, say.
             raise self._unreachable(method, path, error, timeout) from error
         return Fetched(response.status, response.headers, content, complete)
 
     def _unreachable(self, method: str, path: str, error: Exception, timeout: float) -> Unreachable:
         import urllib3
 
-        # Before a connection stood, nothing can have been carried out.
-        unsent = isinstance(
-            error, (urllib3.exceptions.ConnectTimeoutError, urllib3.exceptions.NewConnectionError, urllib3.exceptions.SSLError)
-        )
+        # Before a connection stood, to a server that is the right one, nothing can have been carried out.
+        distrusted = isinstance(error, urllib3.exceptions.SSLError) and isinstance(error.args[0], ssl.SSLCertVerificationError)
+        unsent = distrusted or isinstance(error, (urllib3.exceptions.ConnectTimeoutError, urllib3.exceptions.NewConnectionError))
         return Unreachable(
             f"could not {what(method, path)}: no answer from {self.server} ({_fact(error, timeout)})",
             hint=f"look whether {self.server} can be reached from here; the address comes from {self._place}",
@@ -115,13 +110,15 @@ class Transport:
 def _fact(error: Exception, timeout: float) -> str:
     import urllib3
 
+    if isinstance(error, urllib3.exceptions.NameResolutionError):
+        return "its name cannot be resolved"
     if isinstance(error, urllib3.exceptions.NewConnectionError):
         # "HTTPSConnection(...): Failed to establish a new connection: [Errno 111] Connection refused"
         return str(error).rpartition("connection: ")[2].rpartition("] ")[2]
     if isinstance(error, (urllib3.exceptions.TimeoutError, TimeoutError)):
         return f"timed out after {timeout:g} s"
     if isinstance(error, urllib3.exceptions.SSLError):
-        return f"TLS: {error}"
+        return f"TLS: {getattr(error.args[0], 'verify_message', '') or error}"
     return str(error) or type(error).__name__
 
 

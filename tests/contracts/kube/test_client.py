@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import concurrent.futures as cf
 import contextlib
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 from deployguard.errors import Bug
 from deployguard.kube import client, config, patches, paths
 from deployguard.kube.client import Kube, connect
+from deployguard.kube.credentials import Pem
 from deployguard.kube.errors import (
     AlreadyExists,
     Conflict,
@@ -25,6 +27,7 @@ from deployguard.kube.errors import (
     KubeError,
     NotFound,
     Unauthorized,
+    Unreachable,
 )
 from tests.cluster.fixtures import Cluster
 from tests.contracts.kube.kubeconfigs import kubeconfig, parts, plugin
@@ -192,6 +195,43 @@ def test_a_plugin_may_give_a_certificate(cluster: Cluster, as_user: Callable[...
     names = {"clientCertificateData": "client-certificate-data", "clientKeyData": "client-key-data"}
     run, _ = plugin(tmp_path / "plugin", {new: base64.b64decode(user[old]).decode() for new, old in names.items()})
     assert me(as_user({"exec": run}))["username"] == me(connect(kubeconfig=str(cluster.kubeconfig)))["username"]
+
+
+def test_only_the_right_server_is_trusted(cluster: Cluster, tmp_path: Path) -> None:
+    """A server whose authority or name is not the expected one is refused before anything is sent; `insecure` asks for neither."""
+    server, user = parts(cluster.kubeconfig)
+    bare = {"server": server["server"]}
+
+    def ask(**more: Any) -> dict[str, Any]:
+        path = kubeconfig(tmp_path / "kubeconfig", bare | more, user)
+        return me(connect(kubeconfig=path, timeout=20.0))
+
+    authority = {key: value for key, value in server.items() if key.startswith("certificate-authority")}
+    for wrong in ({}, authority | {"tls-server-name": "nobody.example"}):
+        with pytest.raises(Unreachable, match="TLS: ") as caught:
+            ask(**wrong)
+        assert caught.value.uncertain is False
+    names = [ask(**right)["username"] for right in (authority, {"insecure-skip-tls-verify": True})]
+    assert len(set(names)) == 1
+
+
+def test_certificates_may_lie_in_files(cluster: Cluster, as_user: Callable[..., Kube], tmp_path: Path) -> None:
+    """A client certificate in files is used, and followed: half of a new one changes nothing, a whole one counts at once."""
+    _, user = parts(cluster.kubeconfig)
+    if "client-certificate-data" not in user:
+        pytest.skip("the kubeconfig of this cluster holds no client certificate")
+    files = {name: tmp_path / f"{name}.pem" for name in ("client-certificate", "client-key")}
+    for name, path in files.items():
+        path.write_bytes(base64.b64decode(user[f"{name}-data"]))
+    rotating = as_user({name: str(path) for name, path in files.items()})
+    first = me(rotating)
+    whole = files["client-key"].read_bytes()
+    files["client-key"].write_bytes(b"")
+    assert me(rotating) == first
+    files["client-key"].write_bytes(whole + b"\n")
+    assert me(rotating) == first
+    assert rotating._transport._certificate == Pem(files["client-certificate"].read_bytes(), whole + b"\n")
+    assert not list(Path(tempfile.gettempdir()).glob("deployguard-*/client.pem"))
 
 
 def test_a_pod_finds_its_own_server(cluster: Cluster, kube: Kube, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

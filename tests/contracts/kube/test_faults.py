@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import socket
 import threading
@@ -186,7 +187,7 @@ def test_nobody_there_names_the_address_and_the_context(tmp_path: Path) -> None:
     with pytest.raises(Unreachable, match=f"could not create pods in shop: no answer from {url} .Connection refused") as caught:
         to(url, tmp_path).create(paths.pods("shop"), {})
     assert (caught.value.uncertain, "context test of" in caught.value.hint, str(tmp_path) in caught.value.hint) == (False, True, True)
-    with pytest.raises(Unreachable, match=r"(?i)resol"):
+    with pytest.raises(Unreachable, match="its name cannot be resolved"):
         to("https://no-such-host.invalid:6443", tmp_path, 2.0).get(POD)
 
 
@@ -252,6 +253,32 @@ def test_a_refused_token_is_read_anew_once(server: Server, tmp_path: Path) -> No
     assert (len(server.tokens), str(file) in caught.value.hint) == (3, True)
 
 
+def test_every_kind_of_token_is_sent(server: Server, tmp_path: Path) -> None:
+    """A token, a user name with a password, and a token of the providers of old each become the header that the server expects."""
+    claims = base64.urlsafe_b64encode(json.dumps({"exp": 4102444800}).encode()).decode().rstrip("=")
+    identity = f"e30.{claims}.c2ln"
+    users: list[dict[str, Any]] = [
+        {"token": "t"},
+        {"username": "u", "password": "p"},
+        {"auth-provider": {"name": "oidc", "config": {"id-token": identity}}},
+        {},
+    ]
+    for user in users:
+        to(server.url, tmp_path, **user).get(POD)
+    assert server.tokens == ["Bearer t", "Basic dTpw", f"Bearer {identity}", ""]
+
+
+def test_proxies_are_used_unless_the_host_is_exempt(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The proxy of the kubeconfig or of the environment carries requests; hosts and networks of `NO_PROXY` are reached directly."""
+    path = kubeconfig(tmp_path / "proxied", {"server": "http://api.example", "proxy-url": server.url}, {})
+    connect(kubeconfig=path).get(POD)
+    monkeypatch.setenv("HTTP_PROXY", server.url)
+    to("http://other.example", tmp_path).get(POD)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.0/8,.local")
+    to(server.url, tmp_path).get(POD)
+    assert server.asked == [f"GET http://api.example{POD}", f"GET http://other.example{POD}", f"GET {POD}"]
+
+
 def test_kubeconfigs_are_merged_as_kubectl_does(tmp_path: Path) -> None:
     """The first file that names a thing counts, also for the current context; a missing file is passed over; paths are the file's own."""
     (tmp_path / "one").mkdir()
@@ -264,11 +291,9 @@ def test_kubeconfigs_are_merged_as_kubectl_does(tmp_path: Path) -> None:
     )
     environ = {"KUBECONFIG": f"{one}:{tmp_path / 'none'}:{two}"}
     found = config.find(None, None, environ)
-    assert found is not None
     assert (found.name, found.namespace, found.cluster["certificate-authority"]) == ("a", "shop", str(tmp_path / "ca.crt"))
     assert (found.user["tokenFile"], found.user["exec"]["command"]) == (str(tmp_path / "tokens/t"), str(tmp_path / "bin/login"))
     other = config.find(str(two), "b", environ)
-    assert other is not None
     assert (other.name, other.namespace, other.user) == ("b", "", {})
 
 
