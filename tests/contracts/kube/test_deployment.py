@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 
 import msgspec
 import pytest
 
 from deployguard.errors import StaleView
-from deployguard.kube.client import Kube
 from deployguard.targets.kubernetes import marks
-from tests.cluster.api import Api
-from tests.cluster.fixtures import Cluster
-from tests.contracts.kube.stage import Stage, Watched, conf, runs, staged
+from tests.contracts.kube.stage import Stage, Watched, conf, runs
 
 pytestmark = pytest.mark.cluster
 Set = Callable[..., Stage]
-
-
-@pytest.fixture
-def stage(node: Cluster, kube: Kube, api: Api, namespace: str) -> Iterator[Set]:
-    """Put a Deployment of the shop up."""
-    with ExitStack() as stack:
-        yield lambda *arguments, **more: stack.enter_context(staged(kube, api, namespace, *arguments, **more))
 
 
 def test_a_look_shows_what_runs_and_nothing_that_was_told(stage: Set) -> None:

@@ -1,0 +1,169 @@
+"""Others write to a Deployment too: what they do is told, and never fought."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import pytest
+
+from deployguard import clock
+from deployguard.errors import StaleView
+from deployguard.targets.kubernetes import marks
+from deployguard.targets.kubernetes.reap import reap
+from tests.cluster.api import until
+from tests.cluster.fixtures import Cluster
+from tests.contracts.kube.stage import Stage, Watched, conf, runs
+
+pytestmark = pytest.mark.cluster
+Set = Callable[..., Stage]
+
+
+def test_a_template_that_somebody_else_changed_stays_as_they_want_it(stage: Set, cluster: Cluster) -> None:
+    """A `kubectl set env` in the middle of a promotion is told; going back then takes away only what is ours."""
+    yard = stage(2, minReadySeconds=1)
+    stable = yard.stable()
+    candidate = yard.candidate(stable, {"VERSION": "v2"})
+    yard.drive(yard.wish(stable, candidate, 1), runs(candidate, 1))
+    yard.tell(yard.wish(stable, candidate, 2, full=True, pace=20))
+    cluster.kubectl("-n", yard.namespace, "set", "env", "deployment/web", "VERSION=v3")
+    view = yard.target().observe()
+    assert "somebody else changed the pod template of deployment/web" in view.superseded
+    assert "kubectl" in view.superseded
+    template = yard.workload()["spec"]["template"]
+    back = yard.wish(stable)
+    view = yard.drive(back, lambda view: not view.running(candidate))
+    spec = yard.workload()["spec"]
+    assert (spec["template"], spec["minReadySeconds"], yard.canaries()) == (template, 1, [])
+    assert view.superseded
+    assert view.source is not None
+    assert view.source.release not in (stable.release, candidate.release)
+    fresh = yard.wish(view.source, by="web/r2")
+    assert yard.drive(fresh, lambda view: not view.superseded).told == fresh
+
+
+def test_a_change_while_only_the_canary_is_out_leaves_the_workload_alone(stage: Set, cluster: Cluster) -> None:
+    """With a canary beside it, a `kubectl set image` is told, and the way back deletes the canary and nothing else."""
+    yard = stage(1)
+    stable = yard.stable()
+    candidate = yard.candidate(stable, {"VERSION": "v2"})
+    yard.drive(yard.wish(stable, candidate, 1), runs(candidate, 1))
+    cluster.kubectl("-n", yard.namespace, "set", "env", "deployment/web", "VERSION=v3")
+    spec = yard.workload()["spec"]
+    yard.see("that it was overtaken", lambda view: view.superseded)
+    yard.drive(yard.wish(stable), lambda view: not view.running(candidate))
+    assert (yard.canaries(), yard.workload()["spec"]) == ([], spec)
+
+
+def test_an_undo_is_not_undone(stage: Set, cluster: Cluster) -> None:
+    """`kubectl rollout undo` in the middle of a promotion brings old annotations back: that counts as somebody else's change."""
+    yard = stage(1)
+    stable = yard.stable()
+    candidate = yard.candidate(stable, {"VERSION": "v2"})
+    yard.drive(yard.wish(stable, candidate, 1), runs(candidate, 1))
+    full = yard.wish(stable, candidate, 1, full=True, pace=20)
+    yard.tell(full)
+    until("the new ReplicaSet", lambda: len(yard.api.items(f"/apis/apps/v1/namespaces/{yard.namespace}/replicasets")) == 3)
+    cluster.kubectl("-n", yard.namespace, "rollout", "undo", "deployment/web")
+    view = yard.target().observe()
+    assert view.superseded
+    with pytest.raises(StaleView):
+        yard.target().shift(msgspec.structs.replace(full, fence=1), view.basis)
+    yard.tell(full)
+    assert yard.target().observe().adopted == stable
+
+
+def test_a_source_that_is_edited_is_told_and_not_overwritten(stage: Set) -> None:
+    """An edit of the source during a rollout is told in words; the way back leaves it as it is."""
+    yard = stage(1, config={"CONFIG_VERSION": "a"})
+    stable = yard.stable()
+    candidate = yard.candidate(stable, config=conf(CONFIG_VERSION="b"))
+    yard.drive(yard.wish(stable, candidate, 1), runs(candidate, 1))
+    yard.edit(conf(CONFIG_VERSION="theirs"))
+    view = yard.target().observe()
+    assert view.source_changed == "ConfigMap web-config was edited since the rollout began"
+    assert view.source is not None
+    assert view.source.config not in (stable.config, candidate.config)
+    yard.drive(yard.wish(stable), runs(stable, 1))
+    assert yard.source() == conf(CONFIG_VERSION="theirs")
+
+
+def test_a_fence_that_vanished_is_shown_as_it_is(stage: Set) -> None:
+    """Without the label the view has no fence and nothing that was told; a higher word is followed again."""
+    yard = stage(1)
+    stable = yard.stable()
+    candidate = yard.candidate(stable, {"VERSION": "v2"})
+    yard.fence = 5
+    yard.drive(yard.wish(stable, candidate, 1), runs(candidate, 1))
+    yard.api.merge(yard.service.path, {"metadata": {"labels": {marks.FENCE: None}}})
+    view = yard.target().observe()
+    assert (view.fence, view.told) == (0, None)
+    assert runs(candidate, 1)(view)
+    yard.drive(yard.wish(stable), runs(stable, 1))
+    assert yard.canaries() == []
+
+
+def test_a_canary_that_nobody_drives_is_taken_back(stage: Set) -> None:
+    """When its time has passed the reaper deletes it and marks the fence; under that fence nothing is exposed again."""
+    yard = stage(1)
+    before, stable = yard.pods(), yard.stable()
+    candidate = yard.candidate(stable, {"VERSION": "v2"})
+    told = yard.wish(stable, candidate, 1)
+    yard.drive(told, runs(candidate, 1))
+    assert reap(yard.kube, [yard.namespace], clock.now()) == []
+    yard.drive(told := yard.wish(stable, candidate, 1, lease=0.001), runs(candidate, 1))
+    (taken,) = until("the time has passed", lambda: reap(yard.kube, [yard.namespace], clock.now()))
+    assert (taken.workload.name, taken.fence, taken.replicas) == ("web", told.fence, 1)
+    view = yard.see("the candidate is gone", lambda view: not view.running(candidate))
+    assert (view.retreated, view.pending, yard.canaries(), yard.pods()) == (told.fence, False, [], before)
+    with pytest.raises(StaleView):
+        yard.tell(told)
+    with pytest.raises(StaleView):
+        yard.target().renew(told.fence, 60.0)
+    yard.drive(yard.wish(stable, candidate, 1), runs(candidate, 1))
+
+
+def test_a_canary_of_a_workload_that_was_made_anew_is_a_stray(stage: Set, cluster: Cluster) -> None:
+    """A canary left behind by `--cascade=orphan` is shown as exposed, and goes with the next word, or with the reaper."""
+    yard = stage(1)
+    stable = yard.stable()
+    candidate = yard.candidate(stable, {"VERSION": "v2"})
+    yard.drive(yard.wish(stable, candidate, 1), runs(candidate, 1))
+    whole = yard.workload()
+    cluster.kubectl("-n", yard.namespace, "delete", "deployment/web", "--cascade=orphan")
+    whole["metadata"] = {"name": "web"}
+    yard.api.create(f"/apis/apps/v1/namespaces/{yard.namespace}/deployments", whole)
+    view = yard.see("the workload has its pod again", lambda view: [i for i in view.running(stable) if i.ready])
+    assert len(view.running(candidate)) == 1
+    yard.drive(yard.wish(stable), runs(candidate, 0))
+    assert yard.canaries() == []
+
+
+def test_the_sources_of_others_are_not_taken_over(stage: Set, cluster: Cluster) -> None:
+    """After a promotion and a way back, a server-side apply of the template's owner meets no conflict."""
+    yard = stage(1)
+    stable = yard.stable()
+    candidate = yard.candidate(stable, {"VERSION": "v2"})
+    yard.drive(yard.wish(stable, candidate, 1, full=True, pace=1), runs(candidate, 1))
+    yard.drive(yard.wish(stable), runs(stable, 1))
+    live = yard.workload()
+    manifest = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": live["spec"]}
+    path = f"{yard.service.path}?fieldManager=ci&force=false"
+    answer = yard.api.ask("PATCH", path, manifest, "application/apply-patch+yaml")
+    conflicts = [cause["message"] for cause in answer.body.get("details", {}).get("causes", [])]
+    assert not [text for text in conflicts if "deployguard" in text]
+
+
+def test_a_create_that_lands_late_exposes_nothing(stage: Set) -> None:
+    """A canary that was made and never exposed is collected by the reaper when its time has passed."""
+    yard = stage(1)
+    stable = yard.stable()
+    candidate = yard.candidate(stable, {"VERSION": "v2"})
+    yard.drive(yard.wish(stable), runs(stable, 1))
+    watched = Watched(yard.kube, left=1)
+    with pytest.raises(BaseException):  # noqa: B017, PT011 - the driver dies
+        yard.tell(yard.wish(stable, candidate, 1, lease=0.001), yard.target(watched))
+    assert [c["spec"]["replicas"] for c in yard.canaries()] == [0]
+    (taken,) = until("the time has passed", lambda: reap(yard.kube, [yard.namespace], clock.now()))
+    assert taken.replicas == 0
+    assert (yard.canaries(), marks.number(yard.workload(), marks.RETREATED)) == ([], None)
