@@ -87,16 +87,17 @@ def complete(workload: Mapping[str, Any]) -> bool:
     """Whether the controller has seen the last change and every replica is updated, and available for as long as was asked."""
     status, wanted = workload.get("status") or {}, workload["spec"].get("replicas", 1)
     counts = {status.get(field, 0) for field in ("replicas", "updatedReplicas", "availableReplicas")}
-    return _seen(workload) and counts == {wanted}
+    return seen(workload) and counts == {wanted}
 
 
 def rolled(workload: Mapping[str, Any]) -> bool:
     """Whether the controller has seen the last change and no pod of another template is left."""
     status = workload.get("status") or {}
-    return _seen(workload) and status.get("replicas", 0) == status.get("updatedReplicas", 0)
+    return seen(workload) and status.get("replicas", 0) == status.get("updatedReplicas", 0)
 
 
-def _seen(workload: Mapping[str, Any]) -> bool:
+def seen(workload: Mapping[str, Any]) -> bool:
+    """Whether the controller has seen the last change of the workload."""
     return int((workload.get("status") or {}).get("observedGeneration", 0)) >= int(workload["metadata"]["generation"])
 
 

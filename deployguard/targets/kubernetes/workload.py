@@ -14,11 +14,13 @@ from deployguard.model.target import Desired, TargetView
 from deployguard.model.version import Version
 from deployguard.targets.kubernetes import marks
 from deployguard.targets.kubernetes.content import Contents
+from deployguard.targets.kubernetes.daemonset import DaemonSetTarget
 from deployguard.targets.kubernetes.deployment import DeploymentTarget, autoscaler
 from deployguard.targets.kubernetes.looking import effective, shape_of
 from deployguard.targets.kubernetes.marks import Json, WorkloadRef
 from deployguard.targets.kubernetes.references import ConfigRef, containers, unguardable
 from deployguard.targets.kubernetes.settings import ConfigContent, config_digest
+from deployguard.targets.kubernetes.statefulset import StatefulSetTarget
 
 _GITOPS = {
     "argocd.argoproj.io/tracking-id": "Argo CD",
@@ -146,19 +148,17 @@ def workload_target(
     """
     contents = Contents(kube, ref)
     reached = kube.in_cluster if direct is None else direct
+    made: _Kind
     match ref.kind:
         case "Deployment":
-            return KubeTarget(
-                kube,
-                ref,
-                config,
-                DeploymentTarget(kube, ref, config, contents=contents, port=port, capacity=capacity, direct=reached),
-                contents,
-            )
+            made = DeploymentTarget(kube, ref, config, contents=contents, port=port, capacity=capacity, direct=reached)
+        case "StatefulSet":
+            made = StatefulSetTarget(kube, ref, config, contents=contents, port=port, direct=reached)
+        case "DaemonSet":
+            made = DaemonSetTarget(kube, ref, config, contents=contents, port=port, direct=reached, pool=pool)
         case _:
-            raise UserError(
-                f"could not guard {ref}" + (f" by the pools of {pool}" if pool else ""), hint="only Deployments can be guarded so far"
-            )
+            raise UserError(f"could not guard {ref}: its kind is not known", hint="Deployments, StatefulSets and DaemonSets can be guarded")
+    return KubeTarget(kube, ref, config, made, contents)
 
 
 def _strategy(workload: Mapping[str, Any]) -> str:

@@ -57,7 +57,7 @@ class Watched:
 
 @dataclass
 class Stage:
-    """The shop as a guarded Deployment; `fence` and `by` belong to the rollout that the test plays."""
+    """The shop as a guarded workload; `fence` and `by` belong to the rollout that the test plays."""
 
     kube: Kube
     api: Api
@@ -73,7 +73,7 @@ class Stage:
 
     def target(self, kube: Any = None) -> KubeTarget:
         """A driver that knows nothing yet."""
-        ref = WorkloadRef("Deployment", self.namespace, "web")
+        ref = WorkloadRef(self.service.kind, self.namespace, "web")
         made = workload_target(kube or self.kube, ref, self.config, **self.options)
         self.open.append(made)
         return made

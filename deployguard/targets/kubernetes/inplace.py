@@ -1,0 +1,189 @@
+"""Workloads whose candidates run in place of stable pods: what their template, strategy and sources shall be. Pure decisions.
+
+Stable pods go on reading the sources of their configuration, and so does one that comes back. So while not all pods are candidates the
+candidate's template names immutable copies; when all are, it has the user's names again and the sources hold its content. Where the
+configuration changes, that makes two templates, and candidates of earlier stages start a second time at the last one: the lesser evil,
+for names that stayed in the user's template would be taken away, unguarded, by the next apply. Only sources whose content changes are
+pinned: a release with the configuration of before has one template, and no second start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from deployguard.errors import WorldError
+from deployguard.kube.patches import Operation, add, replace, test
+from deployguard.model.target import Desired
+from deployguard.model.version import NOTHING, Version
+from deployguard.targets.kubernetes import marks
+from deployguard.targets.kubernetes import promotion as promotions
+from deployguard.targets.kubernetes.content import Contents
+from deployguard.targets.kubernetes.looking import Scene, effective, shape_of
+from deployguard.targets.kubernetes.marks import Before, Json, Shape, Told
+from deployguard.targets.kubernetes.promotion import Reckoning
+from deployguard.targets.kubernetes.references import ConfigRef
+from deployguard.targets.kubernetes.template import canary, config_of, digest, promoted
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """What a kind of workload needs while candidates are tried in place.
+
+    `strategy`: its update strategy then. `tried`: its template is the candidate's now. `done`: no pod is left to be replaced.
+    """
+
+    strategy: Json
+    tried: bool
+    done: bool
+
+
+def ours(desired: Desired) -> bool:
+    """Whether a candidate is wanted, on some pods or on all."""
+    return desired.candidate is not None and (desired.full or desired.count > 0)
+
+
+def reckoned(scene: Scene, desired: Desired, contents: Contents, hold: Hold) -> Reckoning:
+    """What `desired` makes of the workload and the sources, as they are now. Raises `WorldError` when content is missing."""
+    workload = scene.workload
+    current = shape_of(workload["spec"]["template"], contents)
+    known = marks.record(workload)
+    same = known is not None and known.desired.by == desired.by
+    theirs = same and known is not None and promotions.is_theirs(workload, known, current)
+    record = promotions.record_for(scene, desired, known, current)
+    runs = effective(current, record.base)
+    back = not same and desired.candidate is None and runs != desired.stable
+    asked = desired.full or back or record.was is not None or (ours(desired) and hold.tried)
+    template, shape = _template(record, desired, contents, tried=hold.tried) if asked else (workload["spec"]["template"], current)
+    differs = asked and not theirs and not alike(workload["spec"]["template"], template)
+    if differs or desired.full:
+        record = _begun(record, desired, current, back=back, put=runs.config)
+    reads_sources = asked and not promotions.exposing(desired) and not (desired.full and theirs)
+    sources, foreign = promotions.sources_for(scene, desired, record, contents) if reads_sources else ((), ())
+    operations: list[Operation] = []
+    if ours(desired) and not theirs:
+        record = _held(operations, record, workload, hold.strategy)
+    if differs and not sources and not (desired.full and foreign):
+        record = _written(operations, record, workload, desired, template, shape)
+    elif record.before is not None and not (ours(desired) or sources or differs) and (theirs or hold.done):
+        record = _given_back(operations, record, workload, record.before)
+    return Reckoning(runs, record, tuple(operations), sources, foreign)
+
+
+def patch_of(workload: Json, reckoning: Reckoning, until: int | None) -> list[Operation]:
+    """The patch that makes the workload be what was reckoned; empty when it is already. The lease ends with the exposure."""
+    operations = promotions.patch_of(workload, reckoning)
+    exposes = promotions.exposing(reckoning.record.desired)
+    present = marks.labels(workload)
+    if not operations and (exposes or marks.UNTIL not in present):
+        return []
+    if not operations:
+        operations = [test("/metadata/uid", marks.uid(workload)), test("/metadata/labels", present), add("/metadata/labels", present)]
+    for at, one in enumerate(operations):
+        if one["op"] == "add" and one["path"] == "/metadata/labels":
+            labels = {key: value for key, value in one["value"].items() if exposes or key != marks.UNTIL}
+            operations[at] = add("/metadata/labels", labels | ({marks.UNTIL: str(until)} if exposes and until is not None else {}))
+    return operations
+
+
+def alike(template: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two templates make the same pods, by the very names that they use."""
+    return digest(template) == digest(other) and (config_of(template) or "") == (config_of(other) or "")
+
+
+def tried_template(desired: Desired, contents: Contents) -> Json:
+    """The candidate's template while stable pods still read the sources: it names copies of what differs from stable."""
+    candidate = desired.candidate
+    assert candidate is not None
+    template, pins = contents.template(candidate.release), _pins(candidate, desired.stable, contents)
+    if not pins:
+        return promoted(template, candidate.config)
+    return canary(template, pins=pins, labels={}, config_digest=candidate.config)
+
+
+def starts_twice(candidate: Version, stable: Version, contents: Contents) -> bool:
+    """Whether candidates of earlier stages start again at the last one, because they read copies until then."""
+    return bool(_pins(candidate, stable, contents))
+
+
+def _pins(candidate: Version, stable: Version, contents: Contents) -> dict[ConfigRef, str]:
+    """The copies of the sources whose content the candidate changes; of all sources when nobody can tell any more."""
+    try:
+        before = contents.digests(stable.config)
+    except WorldError:
+        before = {}
+    now = contents.digests(candidate.config)
+    return {ref: copy for ref, copy in contents.pins(candidate.config).items() if now[ref] != before.get(ref)}
+
+
+def _template(record: Told, desired: Desired, contents: Contents, *, tried: bool) -> tuple[Json, Shape]:
+    """The template that the workload shall have now, and in short."""
+    if tried and promotions.exposing(desired) and desired.candidate is not None:
+        return tried_template(desired, contents), _shape(desired.candidate, desired.candidate.config)
+    version, was = promotions.main(desired), record.was
+    # A template that carried no config digest must come back without one, or its revision is not used again.
+    config = was.config if was is not None and effective(was, record.base) == version else version.config
+    return promoted(contents.template(version.release), config), _shape(version, config)
+
+
+def _shape(version: Version, config: str) -> Shape:
+    return Shape(version.release, config if config != NOTHING else "")
+
+
+def _begun(record: Told, desired: Desired, current: Shape, *, back: bool, put: str) -> Told:
+    """From here on the template is ours to write: a trial, a promotion, or a return that somebody asked for, has begun."""
+    if desired.full and desired.candidate is not None:
+        return msgspec.structs.replace(record, was=record.was or current, put=desired.candidate.config)
+    if back:
+        return msgspec.structs.replace(record, was=current, put=put)
+    return msgspec.structs.replace(record, was=record.was or current)
+
+
+def _before(record: Told, workload: Json) -> Before:
+    """What the user had, as it was kept, or as it is now."""
+    least = workload["spec"].get("minReadySeconds", 0)
+    return record.before or Before(min_ready=least, put=least)
+
+
+def _held(operations: list[Operation], record: Told, workload: Json, strategy: Json) -> Told:
+    """The update strategy is the one that holds candidates back; the user's own is kept."""
+    spec = workload["spec"]
+    present = spec["updateStrategy"]
+    if _holds(present) == _holds(strategy):
+        return record
+    before = _before(record, workload)
+    if before.strategy is None:
+        before = msgspec.structs.replace(before, strategy=present)
+    if "replicas" in spec:
+        operations.append(test("/spec/replicas", spec["replicas"]))
+    operations += [test("/spec/updateStrategy", present), replace("/spec/updateStrategy", strategy)]
+    return msgspec.structs.replace(record, before=before)
+
+
+def _holds(strategy: Json) -> tuple[str, int]:
+    """What of a strategy holds pods back; the server may add other fields of its own."""
+    return strategy.get("type", ""), (strategy.get("rollingUpdate") or {}).get("partition", 0)
+
+
+def _written(operations: list[Operation], record: Told, workload: Json, desired: Desired, template: Json, shape: Shape) -> Told:
+    """The workload has this template; a promotion paces itself, and the way back does not wait."""
+    spec, before = workload["spec"], _before(record, workload)
+    operations += [test("/spec/template", spec["template"]), replace("/spec/template", template)]
+    if not promotions.exposing(desired):
+        least = max(before.min_ready, desired.pace) if desired.full else 0
+        operations.append(add("/spec/minReadySeconds", least))
+        before = msgspec.structs.replace(before, put=least)
+    return msgspec.structs.replace(record, template=shape, before=before)
+
+
+def _given_back(operations: list[Operation], record: Told, workload: Json, before: Before) -> Told:
+    """The user's own strategy and pace are back."""
+    spec = workload["spec"]
+    if before.strategy is not None and spec["updateStrategy"] != before.strategy:
+        operations += [test("/spec/updateStrategy", spec["updateStrategy"]), replace("/spec/updateStrategy", before.strategy)]
+    if spec.get("minReadySeconds", 0) == before.put != before.min_ready:
+        operations.append(add("/spec/minReadySeconds", before.min_ready))
+    return msgspec.structs.replace(record, before=None)
