@@ -131,7 +131,10 @@ def test_a_driver_with_an_old_view_cannot_fork_the_chain(opener: Opener) -> None
     """A writer that slept while others filled its segment and began the next goes on at the true end."""
     old, busy = opener(kept=100), opener(kept=100)
     old.append((entry(1),))
-    for n in range(2, 9):
+    # It does not fit beside the first, so the next segment begins; what follows would still fit into the one before.
+    busy.append((entry(2, blob="x" * 900),))
+    old.append((entry(3),))
+    for n in range(4, 9):
         busy.append((entry(n),))
     old.append((entry(9), entry(3)))
     assert numbers(opener()) == [f"r1/{n}" for n in range(1, 10)]
