@@ -10,7 +10,7 @@ WAITERS ?= 5
 DATA ?=
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup demo test test-core test-e2e test-alone test-cluster test-full full-core full-e2e full-alone full-cluster full-cluster-old cluster cluster-down check format coverage bench bench-decisions soak lock clean
+.PHONY: help setup demo test test-core test-e2e test-alone test-cluster test-full full-core full-e2e full-alone full-cluster full-cluster-old cluster cluster-down check format coverage bench bench-kubernetes bench-decisions soak lock clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
@@ -88,6 +88,9 @@ format: $(STAMP) ## format and mend what can be mended
 
 bench: $(STAMP) ## measure: steps, polls, memory, start-up, detection, balancer
 	$(BIN)/python -m benchmarks
+
+bench-kubernetes: cluster ## what a bad release and a bad ConfigMap cost the users of a Deployment, guarded and not (15 minutes; QUICK=1: four)
+	$(BIN)/python -m benchmarks.kubernetes $(if $(QUICK),--quick)
 
 bench-decisions: $(STAMP) ## deployguard's decisions beside those of other rules on the same streams (an hour; QUICK=1: minutes; DATA=folder: recorded data too)
 	$(BIN)/python -m benchmarks.decisions $(if $(QUICK),--quick) $(if $(DATA),--data $(DATA))
