@@ -92,7 +92,8 @@ _CLASSES: dict[int, type[KubeError]] = {401: Unauthorized, 403: Forbidden, 404: 
 def what(method: str, path: str) -> str:
     """The attempt in words: `patch deployments/web in shop`."""
     where = place(path)
-    verb = "list" if method == "GET" and where.resource and not where.name else _VERBS.get(method, method)
+    collection = where.resource and not where.name and not where.resource.startswith("/")
+    verb = "list" if method == "GET" and collection else _VERBS.get(method, method)
     if where.sub == "proxy":
         verb = "reach"
     return f"{verb} {where.words}"
@@ -177,6 +178,8 @@ def _forbidden(said: str) -> str:
     missing = _MISSING.search(said)
     if not missing:
         return "not a missing right: a quota or an admission policy of the cluster refused it; its message says which"
+    if missing["user"] == "system:anonymous":
+        return "no credentials reached the API server: the user of this context has none, or has a token or certificate of another cluster"
     scope = f"in namespace {missing['namespace']}" if missing["namespace"] else "in the whole cluster"
     return (
         f'the missing rule: apiGroups: ["{missing["group"]}"], resources: ["{missing["resource"]}"], verbs: ["{missing["verb"]}"] '
