@@ -87,8 +87,9 @@ class Looks:
 
     def look(self) -> Glimpse:
         """What is there now."""
-        items = self._kube.list(paths.configmaps(self._namespace), {"labelSelector": self._selector})
-        by_name = {item["metadata"]["name"]: item for item in items}
+        # In one page: API servers before 1.34 answer a list in pages from their database, and others from memory.
+        page = self._kube.get(paths.configmaps(self._namespace), {"labelSelector": self._selector})
+        by_name = {item["metadata"]["name"]: item for item in page.get("items") or []}
         seen = Glimpse(by_name.get(self._name), by_name.get(f"{self._name}-inbox"), by_name.get(STOP))
         with self._lock:
             self._kept = {"inbox": seen.inbox, "stop": seen.stop}

@@ -107,7 +107,7 @@ def test_a_tick_reads_with_one_request(store: KubeStore, flaky: Flaky) -> None:
         flaky.asked.clear()
         store.load()
         assert ([each.id for each in inbox.pending()], store.stopped()) == (["r-1"], "")
-        assert flaky.asked == ["list configmaps"]
+        assert flaky.asked == ["get configmaps"]
     inbox.remove(("r-1",))
     assert inbox.pending() == ()
 
@@ -261,5 +261,5 @@ def test_a_stop_that_cannot_be_read_counts_as_set(flaky: Flaky, store: KubeStore
     def lost(*arguments: Any, **more: Any) -> Any:
         raise Unreachable("could not list configmaps")
 
-    monkeypatch.setattr(flaky._kube, "list", lost)
+    monkeypatch.setattr(flaky._kube, "get", lost)
     assert store.stopped() == "treated as stopped: could not list configmaps"
