@@ -72,6 +72,7 @@ COMMANDS = {
     "init": ("init", "Look at a running workload and write a guard file that fits it."),
     "demo": ("demo", "Play an outage, without the guard and with it."),
     "reap": ("reap", "Take back every canary that nobody drives any more."),
+    "install": ("install", "Print what a pipeline needs in a cluster: its rights, and the reaper."),
     "completion": ("completion", "What a shell must read to complete commands and options."),
 }
 """Every command, the module that holds it, and its line in `--help`."""
