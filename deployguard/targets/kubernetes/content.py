@@ -37,9 +37,13 @@ _ATTEMPTS = 3
 
 
 class Contents:
-    """The content of one workload's versions. Safe for threads; what it has read once, and cannot change, it remembers."""
+    """The content of one workload's versions. Safe for threads; what it has read once, and cannot change, it remembers.
+
+    `shapes` are templates seen lately in short, by their bytes.
+    """
 
     def __init__(self, kube: Kube, ref: WorkloadRef) -> None:
+        self.shapes: dict[bytes, marks.Shape] = {}
         self._kube = kube
         self._ref = ref
         self._lock = threading.Lock()

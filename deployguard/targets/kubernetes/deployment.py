@@ -6,8 +6,9 @@ The view says what pods really run, by the templates of their ReplicaSets; never
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
+
+import msgspec
 
 from deployguard import clock
 from deployguard.errors import RefusedError, StaleView, WorldError
@@ -232,7 +233,7 @@ def basis_of(scene: Scene) -> str:
         "template": workload["spec"]["template"],
         "canaries": sorted([marks.uid(one), one["metadata"]["generation"], marks.fence_of(one)] for one in scene.canaries),
     }
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:24]
+    return hashlib.sha256(msgspec.json.encode(said, order="sorted")).hexdigest()[:24]
 
 
 def until_of(lease: float) -> int | None:

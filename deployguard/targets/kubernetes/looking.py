@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import msgspec
+
 from deployguard import clock
 from deployguard.errors import WorldError
 from deployguard.kube import paths
@@ -28,6 +30,8 @@ MOST_IN_TROUBLE = 4
 """Pods of whom events are read in one look; the others are in the same trouble."""
 EVENTS_EVERY = 1.0
 """Seconds for which the events of a pod are remembered."""
+MOST_SHAPES = 64
+"""Templates that are remembered in short."""
 TAIL_LINES = 20
 TAIL_BYTES = 2048
 
@@ -65,16 +69,22 @@ class Made:
 
 def shape_of(template: Mapping[str, Any], contents: Contents) -> marks.Shape:
     """A template in short. One that names copies is taken for what it was before it was pinned to them."""
-    config = config_of(template) or ""
+    whole = msgspec.json.encode(template)
+    if (seen := contents.shapes.get(whole)) is not None:
+        return seen
+    config, pins = config_of(template) or "", {}
     if config:
         try:
             pins = contents.pins(config)
         except KubeError:
             raise
         except WorldError:
-            pins = {}  # kept no more: then the template names none of them either, or nobody can tell
-        template = pinned(template, {ConfigRef(ref.kind, copy): ref.name for ref, copy in pins.items()})
-    return marks.Shape(digest(template), config)
+            return marks.Shape(digest(template), config)  # kept no more: then it names none of them, or nobody can tell
+    shape = marks.Shape(digest(pinned(template, {ConfigRef(ref.kind, copy): ref.name for ref, copy in pins.items()})), config)
+    if len(contents.shapes) >= MOST_SHAPES:
+        contents.shapes.clear()
+    contents.shapes[whole] = shape
+    return shape
 
 
 class Eyes:
