@@ -9,7 +9,7 @@ pinned: a release with the configuration of before has one template, and no seco
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,11 +64,12 @@ def reckoned(scene: Scene, desired: Desired, contents: Contents, hold: Hold) -> 
     reads_sources = asked and not promotions.exposing(desired) and not (desired.full and theirs)
     sources, foreign = promotions.sources_for(scene, desired, record, contents) if reads_sources else ((), ())
     operations: list[Operation] = []
-    if ours(desired) and not theirs:
-        record = _held(operations, record, workload, hold.strategy)
-    if differs and not sources and not (desired.full and foreign):
+    waits = bool(sources) or (desired.full and bool(foreign))
+    if ours(desired) and not theirs and not waits:
+        record = _held(operations, record, workload, desired, hold.strategy)
+    if differs and not waits:
         record = _written(operations, record, workload, desired, template, shape)
-    elif record.before is not None and not (ours(desired) or sources or differs) and (theirs or hold.done):
+    elif record.before is not None and not (ours(desired) or waits or differs) and (theirs or hold.done):
         record = _given_back(operations, record, workload, record.before)
     return Reckoning(runs, record, tuple(operations), sources, foreign)
 
@@ -104,9 +105,19 @@ def tried_template(desired: Desired, contents: Contents) -> Json:
     return canary(template, pins=pins, labels={}, config_digest=candidate.config)
 
 
-def starts_twice(candidate: Version, stable: Version, contents: Contents) -> bool:
-    """Whether candidates of earlier stages start again at the last one, because they read copies until then."""
-    return bool(_pins(candidate, stable, contents))
+def warnings(kind: str, workload: Mapping[str, Any], config: Collection[ConfigRef]) -> Iterator[str]:
+    """What a person should know before a rollout in place, a sentence each."""
+    spec = workload["spec"]
+    strategy = spec.get("updateStrategy") or {}
+    yield "its candidates take the place of stable pods: while one is replaced there is a pod less"
+    if kind == "StatefulSet":
+        yield "its controller replaces one pod at a time, so a way back takes as many starts as there are candidates that are ready"
+        if (strategy.get("rollingUpdate") or {}).get("partition"):
+            yield f"its partition is {strategy['rollingUpdate']['partition']}: a promotion goes below it, and puts it back"
+    if strategy.get("type") == "OnDelete":
+        yield "its strategy is OnDelete: a rollout replaces pods by itself all the same, and puts the strategy back"
+    if config:
+        yield "a rollout that changes its configuration starts its first candidates twice: with a copy, then with the source"
 
 
 def _pins(candidate: Version, stable: Version, contents: Contents) -> dict[ConfigRef, str]:
@@ -148,19 +159,27 @@ def _before(record: Told, workload: Json) -> Before:
     return record.before or Before(min_ready=least, put=least)
 
 
-def _held(operations: list[Operation], record: Told, workload: Json, strategy: Json) -> Told:
-    """The update strategy is the one that holds candidates back; the user's own is kept."""
-    spec = workload["spec"]
+def _held(operations: list[Operation], record: Told, workload: Json, desired: Desired, strategy: Json) -> Told:
+    """The update strategy is the one that holds candidates back, and a promotion paces itself; what the user had is kept."""
+    spec, before = workload["spec"], record.before
     present = spec["updateStrategy"]
-    if _holds(present) == _holds(strategy):
-        return record
+    if _holds(present) != _holds(strategy):
+        before = _before(record, workload)
+        before = before if before.strategy is not None else msgspec.structs.replace(before, strategy=present)
+        if "replicas" in spec:
+            operations.append(test("/spec/replicas", spec["replicas"]))
+        operations += [test("/spec/updateStrategy", present), replace("/spec/updateStrategy", strategy)]
+    record = msgspec.structs.replace(record, before=before)
+    return _paced(operations, record, workload, max(_before(record, workload).min_ready, desired.pace)) if desired.full else record
+
+
+def _paced(operations: list[Operation], record: Told, workload: Json, least: int) -> Told:
+    """A pod counts as available after `least` seconds."""
     before = _before(record, workload)
-    if before.strategy is None:
-        before = msgspec.structs.replace(before, strategy=present)
-    if "replicas" in spec:
-        operations.append(test("/spec/replicas", spec["replicas"]))
-    operations += [test("/spec/updateStrategy", present), replace("/spec/updateStrategy", strategy)]
-    return msgspec.structs.replace(record, before=before)
+    if workload["spec"].get("minReadySeconds", 0) != least:
+        operations.append(add("/spec/minReadySeconds", least))
+        record = msgspec.structs.replace(record, before=msgspec.structs.replace(before, put=least))
+    return record
 
 
 def _holds(strategy: Json) -> tuple[str, int]:
@@ -169,14 +188,11 @@ def _holds(strategy: Json) -> tuple[str, int]:
 
 
 def _written(operations: list[Operation], record: Told, workload: Json, desired: Desired, template: Json, shape: Shape) -> Told:
-    """The workload has this template; a promotion paces itself, and the way back does not wait."""
-    spec, before = workload["spec"], _before(record, workload)
-    operations += [test("/spec/template", spec["template"]), replace("/spec/template", template)]
-    if not promotions.exposing(desired):
-        least = max(before.min_ready, desired.pace) if desired.full else 0
-        operations.append(add("/spec/minReadySeconds", least))
-        before = msgspec.structs.replace(before, put=least)
-    return msgspec.structs.replace(record, template=shape, before=before)
+    """The workload has this template; the way back does not wait for pods to be watched."""
+    present = workload["spec"]["template"]
+    operations += [test("/spec/template", present), replace("/spec/template", template)]
+    record = msgspec.structs.replace(record, template=shape, before=_before(record, workload))
+    return record if ours(desired) else _paced(operations, record, workload, 0)
 
 
 def _given_back(operations: list[Operation], record: Told, workload: Json, before: Before) -> Told:

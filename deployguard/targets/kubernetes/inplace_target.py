@@ -79,6 +79,7 @@ class InPlaceTarget(ABC):
     ) -> None:
         self._kube = kube
         self._ref = ref
+        self._path = paths.workload(ref.kind, ref.namespace, ref.name)
         self._contents = contents
         self._port = port
         self._direct = direct
@@ -154,30 +155,29 @@ class InPlaceTarget(ABC):
             add(pointer("metadata", "labels", marks.UNTIL), str(until)),
         ]
         try:
-            found = self._kube.patch(paths.workload(self._ref.kind, self._ref.namespace, self._ref.name), operations)
+            found = self._kube.patch(self._path, operations)
         except (FailedPrecondition, Conflict, NotFound) as error:
             raise StaleView(f"fence {fence} may not renew: {self._ref} has changed since it was seen: {error.message}") from error
         if self._last is not None:
             self._last = replace(self._last, workload=found)
 
     def retreat(self) -> bool:
-        """Candidates that nobody drives any more are taken back, under the fence they have; whether something was left to do.
+        """Candidates are taken back under the fence they have, and nobody exposes them again under it; whether anything was to be done.
 
         The workload carries that the fence has retreated before anything else is written.
         """
         scene, told = self._look()
         if told is None:
             return False
-        back = msgspec.structs.replace(told.desired, candidate=None, count=0, lease=0.0, full=False, restart=())
         if promotion.exposing(told.desired):
-            label = pointer("metadata", "labels", marks.RETREATED)
             operations = [test("/metadata/uid", marks.uid(scene.workload)), test("/metadata/labels", marks.labels(scene.workload))]
-            path = paths.workload(self._ref.kind, self._ref.namespace, self._ref.name)
-            self._kube.patch(path, [*operations, add(label, str(told.desired.fence))])
-            scene, _told = self._look()
+            label = add(pointer("metadata", "labels", marks.RETREATED), str(told.desired.fence))
+            self._kube.patch(self._path, [*operations, label])
+            scene, told = self._look()
         elif marks.number(scene.workload, marks.RETREATED) != told.desired.fence or not self._pending(scene, told, theirs=False):
             return False
-        self._bring(scene, back, None)
+        assert told is not None
+        self._bring(scene, msgspec.structs.replace(told.desired, candidate=None, count=0, lease=0.0, full=False, restart=()), None)
         return True
 
     def close(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -17,6 +17,7 @@ from deployguard.kube.patches import Operation, add, pointer, replace, test, wit
 from deployguard.targets.kubernetes import marks
 from deployguard.targets.kubernetes.marks import Json, WorkloadRef
 from deployguard.targets.kubernetes.promotion import exposing, owned
+from deployguard.targets.kubernetes.workload import IN_PLACE, in_place_target
 
 GRACE = dt.timedelta(seconds=60)
 """A canary that says nothing of who drives it is left alone for so long: it may have been made a moment ago."""
@@ -41,8 +42,10 @@ def reap(kube: Kube, namespaces: Iterable[str], now: dt.datetime) -> list[Reaped
     that fence. A promotion that nobody drives goes on by itself; only its canary is taken away.
     """
     wanted = {"labelSelector": marks.CANARY}
+    namespaces = list(namespaces)
     canaries = [canary for namespace in namespaces for canary in kube.list(paths.workloads("Deployment", namespace), wanted)]
-    return [taken for canary in canaries if (taken := _reaped(kube, canary, now)) is not None]
+    taken = [found for canary in canaries if (found := _reaped(kube, canary, now)) is not None]
+    return [*taken, *(found for namespace in namespaces for found in _reaped_in_place(kube, namespace, now))]
 
 
 def lapsed(canary: Json, now: dt.datetime) -> str:
@@ -74,6 +77,31 @@ def _reaped(kube: Kube, canary: Json, now: dt.datetime) -> Reaped | None:
             return None  # it is gone already, or another one has its name
         return Reaped(ref, marks.name(canary), marks.fence_of(canary), canary["spec"].get("replicas", 1), why)
     raise StaleView(f"could not take back {marks.name(canary)} of {ref}: the workload changes all the time")
+
+
+def _reaped_in_place(kube: Kube, namespace: str, now: dt.datetime) -> Iterator[Reaped]:
+    """What was taken back of workloads whose candidates run in place of stable pods: their own lease, or a retreat that is not complete."""
+    for kind in IN_PLACE:
+        path = paths.workloads(kind, namespace)
+        marked = {marks.uid(one): one for mark in (marks.UNTIL, marks.RETREATED) for one in kube.list(path, {"labelSelector": mark})}
+        for one in marked.values():
+            until, known = marks.number(one, marks.UNTIL), marks.told(one)
+            if known is None or (until is not None and now.timestamp() < until):
+                continue
+            if until is None and marks.number(one, marks.RETREATED) != known.desired.fence:
+                continue
+            ref = WorkloadRef(kind, one["metadata"]["namespace"], marks.name(one))
+            target = in_place_target(kube, ref)
+            try:
+                back = target.retreat()
+            except (FailedPrecondition, Conflict, NotFound) as error:
+                raise StaleView(f"could not take back the candidates of {ref}: it has changed since it was read") from error
+            finally:
+                target.close()
+            if back and until is not None:
+                yield Reaped(ref, marks.name(one), marks.fence_of(one), known.desired.count, lapsed(one, now))
+            elif back:
+                yield Reaped(ref, marks.name(one), marks.fence_of(one), 0, "it was not yet back where it was")
 
 
 def _owner(kube: Kube, ref: WorkloadRef, uid: str) -> Json | None:

@@ -12,16 +12,19 @@ from deployguard.kube.client import Kube
 from deployguard.kube.errors import Forbidden, NotFound
 from deployguard.model.target import Desired, TargetView
 from deployguard.model.version import Version
-from deployguard.targets.kubernetes import marks
+from deployguard.targets.kubernetes import inplace, marks
 from deployguard.targets.kubernetes.content import Contents
 from deployguard.targets.kubernetes.daemonset import DaemonSetTarget
 from deployguard.targets.kubernetes.deployment import DeploymentTarget, autoscaler
+from deployguard.targets.kubernetes.inplace_target import InPlaceTarget
 from deployguard.targets.kubernetes.looking import effective, shape_of
 from deployguard.targets.kubernetes.marks import Json, WorkloadRef
 from deployguard.targets.kubernetes.references import ConfigRef, containers, unguardable
 from deployguard.targets.kubernetes.settings import ConfigContent, config_digest
 from deployguard.targets.kubernetes.statefulset import StatefulSetTarget
 
+IN_PLACE = ("StatefulSet", "DaemonSet")
+"""Kinds whose candidates run in place of stable pods."""
 _GITOPS = {
     "argocd.argoproj.io/tracking-id": "Argo CD",
     "kustomize.toolkit.fluxcd.io/name": "Flux",
@@ -103,7 +106,13 @@ class KubeTarget:
             hpa=scaler,
             paused=bool(spec.get("paused")),
             strategy=_strategy(workload),
-            warnings=(*unseen, *_warnings(workload, scaler), *_source_warnings(sources), *unguardable(template, self.config)),
+            warnings=(
+                *unseen,
+                *_warnings(workload, scaler, self.ref.kind in IN_PLACE),
+                *(inplace.warnings(self.ref.kind, workload, self.config) if self.ref.kind in IN_PLACE else ()),
+                *_source_warnings(sources),
+                *unguardable(template, self.config),
+            ),
         )
 
     def close(self) -> None:
@@ -152,13 +161,28 @@ def workload_target(
     match ref.kind:
         case "Deployment":
             made = DeploymentTarget(kube, ref, config, contents=contents, port=port, capacity=capacity, direct=reached)
-        case "StatefulSet":
-            made = StatefulSetTarget(kube, ref, config, contents=contents, port=port, direct=reached)
-        case "DaemonSet":
-            made = DaemonSetTarget(kube, ref, config, contents=contents, port=port, direct=reached, pool=pool)
+        case "StatefulSet" | "DaemonSet":
+            made = in_place_target(kube, ref, config, contents=contents, port=port, pool=pool, direct=reached)
         case _:
             raise UserError(f"could not guard {ref}: its kind is not known", hint="Deployments, StatefulSets and DaemonSets can be guarded")
     return KubeTarget(kube, ref, config, made, contents)
+
+
+def in_place_target(
+    kube: Kube,
+    ref: WorkloadRef,
+    config: tuple[ConfigRef, ...] = (),
+    *,
+    contents: Contents | None = None,
+    port: int | str | None = None,
+    pool: str | None = None,
+    direct: bool = False,
+) -> InPlaceTarget:
+    """The target for a workload of one of the kinds `IN_PLACE`."""
+    kept = contents or Contents(kube, ref)
+    if ref.kind == "StatefulSet":
+        return StatefulSetTarget(kube, ref, config, contents=kept, port=port, direct=direct)
+    return DaemonSetTarget(kube, ref, config, contents=kept, port=port, direct=direct, pool=pool)
 
 
 def _strategy(workload: Mapping[str, Any]) -> str:
@@ -169,7 +193,7 @@ def _strategy(workload: Mapping[str, Any]) -> str:
     return f"{found.get('type', 'RollingUpdate')}" + (f" ({', '.join(parts)})" if parts else "")
 
 
-def _warnings(workload: Mapping[str, Any], scaler: str) -> Iterator[str]:
+def _warnings(workload: Mapping[str, Any], scaler: str, in_place: bool) -> Iterator[str]:
     spec = workload["spec"]
     strategy = spec.get("strategy") or {}
     if strategy.get("type") == "Recreate":
@@ -179,27 +203,29 @@ def _warnings(workload: Mapping[str, Any], scaler: str) -> Iterator[str]:
     if spec.get("paused"):
         yield "it is paused: a promotion un-pauses it for as long as it takes, and pauses it again"
     if spec.get("revisionHistoryLimit") == 0:
-        yield "its revisionHistoryLimit is 0: the way back cannot use the old ReplicaSet again"
+        yield "its revisionHistoryLimit is 0: the way back cannot use the old revision again"
     if spec.get("replicas", 1) == 0:
         yield "it has no replicas: there is nothing to compare a candidate with"
-    if scaler:
+    if scaler and not in_place:
         yield f"the HorizontalPodAutoscaler {scaler} sizes it: what canary pods use counts in its average"
-    yield from _template_warnings(spec["template"])
+    yield from _template_warnings(spec["template"], in_place)
     marked = {**marks.labels(workload), **marks.notes(workload)}
     for key, tool in _GITOPS.items():
-        if key in marked:
+        if key in marked and in_place:
+            yield f"{tool} keeps it as its source says: candidates are in its own template, so let it not undo what it did not write"
+        elif key in marked:
             yield f"{tool} keeps it as its source says: let the source say the new version before or with a promotion, or it is put back"
 
 
-def _template_warnings(template: Mapping[str, Any]) -> Iterator[str]:
+def _template_warnings(template: Mapping[str, Any], in_place: bool) -> Iterator[str]:
     spec = template.get("spec") or {}
     for words, one in containers(template):
         if words.startswith("container ") and not one.get("readinessProbe"):
             yield f"{words} has no readiness probe: it counts as ready as soon as it runs"
-        if any(port.get("hostPort") for port in one.get("ports") or []):
+        if not in_place and any(port.get("hostPort") for port in one.get("ports") or []):
             yield f"{words} asks for a hostPort: a canary and a stable pod cannot share a node"
     claims = [v["persistentVolumeClaim"]["claimName"] for v in spec.get("volumes") or [] if v.get("persistentVolumeClaim")]
-    if claims:
+    if claims and not in_place:
         yield f"canary pods mount the same claims as stable ones: {', '.join(claims)}"
 
 
