@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deployguard.cli.homes import homed
+from deployguard.cli.homes import Place, homed
+from deployguard.cli.named import GuardFileOption, guard_of
 from deployguard.cli.options import GuardOption
 from deployguard.wiring.home import GuardStore, Home, only_guard
 
@@ -54,12 +55,15 @@ def resume(home: Home, guard: GuardOption = None, reason: ReasonOption = "", no_
     _ask(home, guard, "resume", reason, no_wait)
 
 
-def abort(home: Home, guard: GuardOption = None, reason: ReasonOption = "", no_wait: NoWaitOption = False) -> None:
+def abort(
+    place: Place, file: GuardFileOption = None, guard: GuardOption = None, reason: ReasonOption = "", no_wait: NoWaitOption = False
+) -> None:
     """Take the candidate back. Nothing is quarantined.
 
     Example: deployguard abort --reason 'wrong build'
     """
-    _ask(home, guard, "abort", reason, no_wait)
+    home, name = guard_of(place, file, guard)
+    _ask(home, name, "abort", reason, no_wait)
 
 
 def skip_soak(home: Home, guard: GuardOption = None, reason: ReasonOption = "", no_wait: NoWaitOption = False) -> None:

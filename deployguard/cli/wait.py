@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deployguard.cli.homes import homed
+from deployguard.cli.homes import Place, homed
+from deployguard.cli.named import GuardFileOption, guard_of
 from deployguard.cli.options import GuardOption, output_format
 from deployguard.cli.reporting import FORMS, FormOption, ReportOption, check_reports, finish
 from deployguard.errors import UserError
@@ -39,7 +40,8 @@ def register(app: typer.Typer) -> None:
 
 
 def wait(
-    home: Home,
+    place: Place,
+    file: GuardFileOption = None,
     guard: GuardOption = None,
     new: Annotated[
         str | None,
@@ -56,7 +58,7 @@ def wait(
     For the step after a deploy step: there the deploy is done when the objects are written, and the rollout has only begun.
     Nothing is changed, whatever happens to this command. 124: the time was over. 11: the candidate serves and nobody drives the rollout.
 
-    Example: deployguard wait --guard web --timeout 90m --report report.xml
+    Example: deployguard wait -f guard.yaml --new 2m --timeout 90m --report report.xml
     """
     from deployguard import clock
     from deployguard.model.units import parse_duration
@@ -68,7 +70,8 @@ def wait(
         limits = {what: parse_duration(text) for what, text in (("timeout", timeout), ("new", new)) if text is not None}
     except ValueError as error:
         raise UserError(str(error)) from error
-    store = home.store(only_guard(home, guard) if guard is None or new is None else guard)
+    home, name = guard_of(place, file, guard)
+    store = home.store(only_guard(home, name) if name is None or new is None else name)
     try:
         found = waited(home, store, clock.now(), limits.get("new"), limits.get("timeout"))
     except KeyboardInterrupt:
