@@ -69,7 +69,7 @@ def install(
         raise UserError(f"`--namespace {where}` is no name that a namespace can have", hint="lower case letters, digits and `-`")
     parts = [pipeline_manifests(Pipeline(where, account, _kinds(kinds), tuple(_listed(secrets))))] if ci else []
     if reaper and image:
-        parts.append(reaper_manifests(where, image))
+        parts.append(reaper_manifests(where, image, _kinds(kinds)))
     typer.echo("---\n".join(parts), nl=False)
 
 

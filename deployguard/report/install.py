@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from deployguard.report.rbac import REAPER, Rule, pipeline_rules
+from deployguard.report.rbac import KINDS, Rule, pipeline_rules, reaper_rules
 
 REAPER_LABEL = "deployguard.dev/reaper"
 """By which `plan` finds the CronJob."""
@@ -39,13 +39,13 @@ def pipeline_manifests(wanted: Pipeline) -> str:
     return "\n".join([*head, *_account(wanted.account, wanted.namespace, pipeline_rules(wanted.kinds, wanted.secrets))]) + "\n"
 
 
-def reaper_manifests(namespace: str, image: str) -> str:
+def reaper_manifests(namespace: str, image: str, kinds: Iterable[str] = KINDS) -> str:
     """The CronJob that runs `reap` all the time, with an account of its own, as YAML."""
     head = [
         "# Takes back every canary that nobody drives any more: the pipeline that began it was killed, or cannot reach the cluster.",
         "# Each run looks every 5 s for 55 s. Two at once do no harm: every write is conditional.",
     ]
-    return "\n".join([*head, *_account(REAPER_NAME, namespace, REAPER), "---", *_cron_job(namespace, image)]) + "\n"
+    return "\n".join([*head, *_account(REAPER_NAME, namespace, reaper_rules(kinds)), "---", *_cron_job(namespace, image)]) + "\n"
 
 
 def _kinds(kinds: Sequence[str]) -> str:

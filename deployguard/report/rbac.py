@@ -72,7 +72,13 @@ REAPER = (
         ("deployments",),
         ("get", "list", "patch", "delete"),
         "canaries that nobody drives, and the mark on their Deployment that they were taken back",
+        ("Deployment",),
     ),
+    Rule("apps", ("statefulsets",), ("get", "list", "patch"), "StatefulSets whose candidates nobody drives", ("StatefulSet",)),
+    Rule("apps", ("daemonsets",), ("get", "list", "patch"), "DaemonSets whose candidates nobody drives", ("DaemonSet",)),
+    Rule("apps", ("controllerrevisions",), ("get",), "which of their pods are candidates", ("StatefulSet", "DaemonSet")),
+    Rule("", ("pods",), ("list", "delete"), "candidates that are ended one by one, each by its uid", ("StatefulSet", "DaemonSet")),
+    Rule("", ("configmaps",), ("get",), "the stable template that comes back", ("StatefulSet", "DaemonSet")),
 )
 """What `reap` needs."""
 
@@ -100,6 +106,12 @@ def pipeline_rules(kinds: Iterable[str], secrets: Sequence[str] = ()) -> tuple[R
     """The rules of the namespace for workloads of these kinds, with these Secrets guarded."""
     wanted = set(kinds)
     return (*(rule for rule in PIPELINE if wanted & set(rule.kinds)), *secret_rules(secrets))
+
+
+def reaper_rules(kinds: Iterable[str]) -> tuple[Rule, ...]:
+    """The rules of a reaper for workloads of these kinds."""
+    wanted = set(kinds)
+    return tuple(rule for rule in REAPER if wanted & set(rule.kinds))
 
 
 def allows(rules: Iterable[Rule], verb: str, group: str, resource: str) -> bool:

@@ -49,7 +49,9 @@ def test_the_reaper_is_found_by_the_plan_and_runs_a_command_that_is_there() -> N
     assert not fault(container["command"][1:])
     assert pod["serviceAccountName"] == made["ServiceAccount"]["metadata"]["name"] == made["RoleBinding"]["subjects"][0]["name"]
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-    assert [rule["resources"] for rule in made["Role"]["rules"]] == [["deployments"]]
+    fewer = objects(reaper_manifests("shop", "registry.example/deployguard:1", ["Deployment"]))
+    assert [rule["resources"] for rule in fewer["Role"]["rules"]] == [["deployments"]]
+    assert ["controllerrevisions"] in [rule["resources"] for rule in made["Role"]["rules"]]
 
 
 @pytest.mark.parametrize(

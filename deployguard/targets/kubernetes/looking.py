@@ -190,6 +190,8 @@ class Eyes:
         return self._kube.get(paths.workload(self._ref.kind, self._ref.namespace, self._ref.name))
 
     def _canaries(self) -> list[Json]:
+        if self._ref.kind != "Deployment":
+            return []  # candidates of other kinds have no workload of their own
         wanted = {"labelSelector": f"{marks.CANARY}={marks.label_value(self._ref.name)}"}
         return self._kube.list(paths.workloads("Deployment", self._ref.namespace), wanted)
 

@@ -12,7 +12,7 @@ import msgspec
 from deployguard.errors import StaleView
 from deployguard.kube import paths
 from deployguard.kube.client import Kube
-from deployguard.kube.errors import Conflict, FailedPrecondition, NotFound
+from deployguard.kube.errors import Conflict, FailedPrecondition, Forbidden, NotFound
 from deployguard.kube.patches import Operation, add, pointer, replace, test, without_manager
 from deployguard.targets.kubernetes import marks
 from deployguard.targets.kubernetes.marks import Json, WorkloadRef
@@ -83,7 +83,10 @@ def _reaped_in_place(kube: Kube, namespace: str, now: dt.datetime) -> Iterator[R
     """What was taken back of workloads whose candidates run in place of stable pods: their own lease, or a retreat that is not complete."""
     for kind in IN_PLACE:
         path = paths.workloads(kind, namespace)
-        marked = {marks.uid(one): one for mark in (marks.UNTIL, marks.RETREATED) for one in kube.list(path, {"labelSelector": mark})}
+        try:
+            marked = {marks.uid(one): one for mark in (marks.UNTIL, marks.RETREATED) for one in kube.list(path, {"labelSelector": mark})}
+        except Forbidden:
+            continue  # a reaper whose rights were printed for other kinds
         for one in marked.values():
             until, known = marks.number(one, marks.UNTIL), marks.told(one)
             if known is None or (until is not None and now.timestamp() < until):
