@@ -43,12 +43,12 @@ class Wish:
 def current_stable(document: Document, view: TargetView) -> StableVersion | None:
     """The version to compare with and to go back to: the newest stable one that is known, else the one found running.
 
-    After a lost store it is what the target itself was told is stable. Where others may change what runs, it is what the sources
-    ask for, unless FAIL condemned that.
+    After a lost store it is what the target itself was told is stable. Where others may change what runs, it is what runs, unless
+    FAIL condemned that; what a source asks for and nothing runs yet is a candidate.
     """
-    if view.source is not None and not _condemned(document, view.source):
-        known = next((s for s in document.stable if s.version == view.source), None)
-        return known or StableVersion(view.source, since=dt.datetime.min.replace(tzinfo=dt.UTC), adopted=True)
+    if view.source is not None and view.adopted is not None and not condemned_before(document, view.adopted):
+        known = next((s for s in document.stable if s.version == view.adopted), None)
+        return known or StableVersion(view.adopted, since=dt.datetime.min.replace(tzinfo=dt.UTC), adopted=True)
     if document.stable:
         return document.stable[0]
     if view.told is not None:
@@ -58,7 +58,8 @@ def current_stable(document: Document, view: TargetView) -> StableVersion | None
     return None
 
 
-def _condemned(document: Document, version: Version) -> bool:
+def condemned_before(document: Document, version: Version) -> bool:
+    """Whether a version, or a part of it, is quarantined."""
     return any(bad.digest in (version.release, version.config, version.digest) for bad in document.quarantine)
 
 

@@ -47,7 +47,8 @@ def desired(policy: Policy, document: Document, rollout: Rollout, stages: tuple[
             restart = view.told.restart
         elif phase.rung > 0:
             restart = not_restored(view, phase.to)
-        return Desired(fence=rollout.seq, stable=phase.to, batch=at_once, restart=restart, keep=keep, by=by)
+        watched = pace(policy) if rollout.kind == "return" else 0  # a way back is at once, a return that somebody asked for is not
+        return Desired(fence=rollout.seq, stable=phase.to, batch=at_once, restart=restart, keep=keep, by=by, pace=watched)
     return None
 
 

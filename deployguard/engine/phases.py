@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 import msgspec
 
 from deployguard.engine import health
+from deployguard.engine.begin import condemned_before
 from deployguard.engine.gates import frozen, unapproved
 from deployguard.engine.record import entered, noted
 from deployguard.engine.requests import turned_back
@@ -63,8 +64,8 @@ def advanced(scene: Scene, rollout: Rollout) -> Rollout:
         return condemned(scene, rollout, scene.verdict)
     if isinstance(phase, (Advancing, Analyzing, Holding)) and _retreated(scene, rollout):
         return turned_back(scene.policy, rollout, "lease", "nobody renewed the lease, so the target went back by itself", scene.now)
-    if scene.view is not None and scene.view.superseded and not rollout.terminal:
-        return _superseded(scene, rollout, scene.view)
+    if scene.view is not None and not rollout.terminal and (why := _overtaken(scene, rollout, scene.view)):
+        return _superseded(scene, rollout, scene.view, why)
     match phase:
         case Waiting():
             return _waiting(scene, rollout, phase)
@@ -86,9 +87,22 @@ def advanced(scene: Scene, rollout: Rollout) -> Rollout:
             assert_never(phase)
 
 
-def _superseded(scene: Scene, rollout: Rollout, view: TargetView) -> Rollout:
+def _overtaken(scene: Scene, rollout: Rollout, view: TargetView) -> str:
+    """What somebody else rolled out since this rollout began, in words; empty when nobody did.
+
+    Until the target has had this rollout's first word, what it says of the word before is an older rollout's business: then it is what
+    runs that counts.
+    """
+    if view.fence >= rollout.first_seq:
+        return view.superseded
+    if view.source is None or view.adopted is None or rollout.kind != "candidate" or condemned_before(scene.document, view.adopted):
+        return ""
+    return "" if view.adopted == rollout.stable else view.superseded or "somebody else changed what runs since the rollout began"
+
+
+def _superseded(scene: Scene, rollout: Rollout, view: TargetView, text: str) -> Rollout:
     """Somebody else rolled something out: that is never fought. What is ours is taken away, and the rollout is at its end."""
-    phase, text = rollout.phase, view.superseded
+    phase = rollout.phase
     match phase:
         case Watching():
             return entered(rollout, Promoted(), f"the watch is over: {text}", scene.now, shifts=False)
@@ -142,7 +156,9 @@ def _waiting(scene: Scene, rollout: Rollout, phase: Waiting) -> Rollout:
 
 def _to_stage(scene: Scene, rollout: Rollout, stage: int, why: str = "") -> Rollout:
     count, of = scene.stages[stage].count, len(scene.stages)
-    text = f"stage {stage + 1}/{of}: {count} of {rollout.wanted} instances" + (f" ({why})" if why else "")
+    beside = rollout.surge and not scene.stages[stage].full
+    size = f"{count} beside {rollout.wanted} instances" if beside else f"{count} of {rollout.wanted} instances"
+    text = f"stage {stage + 1}/{of}: {size}" + (f" ({why})" if why else "")
     return entered(rollout, Advancing(stage, scene.now + scene.policy.advance_within), text, scene.now, shifts=True)
 
 

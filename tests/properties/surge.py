@@ -28,7 +28,13 @@ class SurgeTarget(SimulatedTarget):
         words = "somebody set the image of web" if self.foreign is not None else ""
         source = self.foreign or self.template
         return msgspec.structs.replace(
-            view, surge=True, pending=self._left() is not None, superseded=words, source_changed=self.edited, source=source
+            view,
+            surge=True,
+            pending=self._left() is not None,
+            superseded=words,
+            source_changed=self.edited,
+            adopted=source,
+            source=source,
         )
 
     def shift(self, desired: Desired, basis: str) -> None:
