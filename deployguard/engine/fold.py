@@ -47,7 +47,8 @@ def folded(policy: Policy, rollout: Rollout, seen: Observation, view: TargetView
         rollout,
         evidence=evidence,
         updated=now,
-        exposed_most=max(rollout.exposed_most, exposed),
+        # Canaries beside a workload that has all of the candidate itself are no more exposure than the whole of it.
+        exposed_most=max(rollout.exposed_most, min(exposed, max(view.wanted, 1)) if rollout.surge else exposed),
         exposed_since=rollout.exposed_since or (now if exposed and judged else None),
         fence_seen=max(rollout.fence_seen, view.fence),
         stable_doomed={**rollout.stable_doomed, **doomed},

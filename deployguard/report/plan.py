@@ -72,6 +72,7 @@ def foresight(policy: Policy, wanted: int, expected: Expected, *, surge: bool = 
     _let_pass(policy, rows)
     return {
         "instances": wanted,
+        "surge": surge,
         "traffic_rps": expected.rps,
         "error_rate": ASSUMED_RATE if expected.rate is None else expected.rate,
         "error_rate_assumed": expected.rate is None,
@@ -109,6 +110,7 @@ def _stage(policy: Policy, stage: PlannedStage, number: int, wanted: int, expect
         "number": number,
         "numbers": list(stage.numbers),
         "instances": stage.count,
+        "full": stage.full,
         "share": share,
         "candidate_rps": expected.rps * share if expected.rps is not None else None,
         "soak_s": stage.soak.total_seconds(),

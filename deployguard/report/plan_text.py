@@ -49,6 +49,12 @@ def _times(ratio: float) -> str:
     return f"x{ratio:g}"
 
 
+def _size(plan: Mapping[str, Any], stage: Mapping[str, Any]) -> str:
+    """How many instances run the candidate; by surge they come on top until the workload itself does."""
+    between = "beside" if plan["surge"] and not stage["full"] else "of"
+    return f"{stage['instances']} {between} {plan['instances']} instances"
+
+
 def _label(stage: Mapping[str, Any]) -> str:
     numbers = ", ".join(map(str, stage["numbers"]))
     return f"stage {numbers}:" if len(stage["numbers"]) == 1 else f"stages {numbers}:"
@@ -58,7 +64,7 @@ def _stage_lines(plan: Mapping[str, Any]) -> list[str]:
     rows = []
     for stage in plan["stages"]:
         extra = f"; after approval of stage {', '.join(map(str, stage['approval']))}" if stage["approval"] else ""
-        rows.append([_label(stage), f"{stage['instances']} of {plan['instances']} instances for {_span(stage['soak_s'])}{extra}"])
+        rows.append([_label(stage), f"{_size(plan, stage)} for {_span(stage['soak_s'])}{extra}"])
     return table(rows, indent="  ")
 
 

@@ -44,9 +44,9 @@ def made(workload: ClusterWorkload, change: Change, stable: Version, document: D
         [set_change(one) for one in change.settings],
     )
     contents = _contents(workload, change, written, stable, document, notes)
-    store = workload.target.contents()
+    store = workload.followed.contents()
     version = Version(store.admit_template(template), store.admit_config(contents) if contents else NOTHING)
-    names = {version.release: short_image(template)}
+    names = {version.release: _release_name(template, version.release, document)}
     if version.config != NOTHING:
         names[version.config] = "+".join(ref.name for ref in sorted(contents)) + "@" + version.config[7:13]
     if change.name:
@@ -58,6 +58,13 @@ def short_image(template: Mapping[str, Any]) -> str:
     """What people call a release: its images without their registry, as `web:1.9`."""
     found = list(dict.fromkeys(image.rsplit("/", 1)[-1].split("@")[0] for image in images(template).values()))
     return "+".join(found[:3])
+
+
+def _release_name(template: Template, digest: str, document: Document) -> str:
+    """What people call the release: its images, and its digest too when another release goes by the same images."""
+    name = short_image(template)
+    others_called = {known for other, known in document.names.items() if other != digest}
+    return f"{name}~{digest[7:13]}" if name in others_called else name
 
 
 def _manifests(change: Change, workload: ClusterWorkload, notes: list[str]) -> list[Manifest]:
@@ -92,7 +99,7 @@ def _contents(
     guarded = workload.guarded.config
     base: Contents = workload.live.contents
     if workload.live.version.config != stable.config and any(b.digest == workload.live.version.config for b in document.quarantine):
-        base = {ref: copy.content for ref, copy in workload.target.contents().config(stable.config).items()}
+        base = {ref: copy.content for ref, copy in workload.followed.contents().config(stable.config).items()}
         notes.append("the configuration's source still holds what was condemned; the candidate takes stable's configuration")
     found = {ref: base[ref] for ref in guarded if ref in base}
     for manifest in manifests:
@@ -126,7 +133,7 @@ def _content(source: Source, present: ConfigContent | None) -> ConfigContent:
 
 
 def _diff(workload: ClusterWorkload, version: Version, stable: Version) -> tuple[str, ...]:
-    store = workload.target.contents()
+    store = workload.followed.contents()
     lines = template_diff(store.template(stable.release), store.template(version.release)) if version.release != stable.release else []
     if version.config == stable.config:
         return tuple(lines)

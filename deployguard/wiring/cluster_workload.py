@@ -16,7 +16,7 @@ from deployguard.kube.errors import Forbidden
 from deployguard.model.reading import Counters
 from deployguard.model.target import STABLE, TargetView
 from deployguard.model.version import NOTHING, Version
-from deployguard.ports import Sink, Source
+from deployguard.ports import Sink, Source, Target
 from deployguard.signals.probe import ProbePool
 from deployguard.signals.scrape import ScrapePool, ScrapeSource
 from deployguard.targets.kubernetes.marks import WorkloadRef
@@ -79,15 +79,8 @@ class ClusterWorkload:
         self.guarded = guarded
         self.name = f"{guarded.ref.kind}/{guarded.ref.name}"
         self.word = f"{guarded.ref.kind.lower()}/{guarded.ref.name} in {guarded.ref.namespace}"
-        self.target = workload_target(
-            kube,
-            guarded.ref,
-            guarded.config,
-            port=guarded.port,
-            service=guarded.service,
-            capacity=guarded.capacity,
-            pool=guarded.pool,
-        )
+        self.followed = workload_target(kube, guarded.ref, guarded.config, port=guarded.port, capacity=guarded.capacity, pool=guarded.pool)
+        self.target: Target = self.followed
 
     def observe(self) -> TargetView:
         """What runs where now."""
@@ -102,7 +95,7 @@ class ClusterWorkload:
     @functools.cached_property
     def live(self) -> Live:
         """What the workload is at the first time that this is asked."""
-        return self.target.live()
+        return self.followed.live()
 
     def begun(self, view: TargetView, stable: Version | None) -> Version:
         """The stable version; its template and its configuration are kept in the cluster before anything is exposed."""
@@ -113,7 +106,7 @@ class ClusterWorkload:
                 f"could not begin a rollout on {self.word}: it is scaled to 0, so there is nothing to compare a candidate with",
                 hint="scale it up first; a workload that serves nobody needs no canary",
             )
-        contents = self.target.contents()
+        contents = self.followed.contents()
         live = self.live
         if stable.release == live.version.release:
             contents.admit_template(live.template)
@@ -198,7 +191,7 @@ class ClusterWorkload:
     def _without_reaper(self) -> str:
         """Why nobody takes a canary back that its guard has left behind; empty when somebody does."""
         try:
-            found = self.kube.list(paths.grouped("batch", self.guarded.ref.namespace, "cronjobs"), {"labelSelector": REAPER_LABEL})
+            found = self.kube.list(paths.grouped("batch/v1", self.guarded.ref.namespace, "cronjobs"), {"labelSelector": REAPER_LABEL})
         except Forbidden:
             return "whether a reaper runs cannot be seen: listing CronJobs is forbidden to this account"
         running = [one for one in found if not one.get("spec", {}).get("suspend")]
@@ -212,4 +205,5 @@ class ClusterWorkload:
 
     def close(self) -> None:
         """The connections are closed."""
+        self.followed.close()
         self.kube.close()
