@@ -33,7 +33,7 @@ def plan_markdown(plan: Mapping[str, Any]) -> str:
     parts = [f"### plan: {markdown_text(stable)} to {markdown_text(plan['candidate']['name'])}", markdown_text(_known(plan))]
     rows = [["Stage", "Instances", "Soak", "Check", "Sees"]]
     for stage in plan["stages"]:
-        numbers, of = ", ".join(map(str, stage["numbers"])), f"{stage['instances']} of {plan['instances']}"
+        numbers, of = ", ".join(map(str, stage["numbers"])), _size(plan, stage).removesuffix(" instances")
         rows += [[numbers, of, _span(stage["soak_s"]), name, words] for name, words in _seen(stage)]
     parts.append(markdown_table(rows))
     notes = [*_advice_lines(plan), *_warnings(plan), *_policy_lines(plan), *_gate_lines(plan), *_back_lines(plan)]

@@ -23,6 +23,7 @@ from deployguard.targets.kubernetes.marks import WorkloadRef
 from deployguard.targets.kubernetes.references import ConfigRef
 from deployguard.targets.kubernetes.workload import Live, workload_target
 from deployguard.wiring.cluster_change import made, short_image
+from deployguard.wiring.cluster_listeners import ListeningTarget
 from deployguard.wiring.sources import Ways, page_timeout, sources_of
 from deployguard.wiring.workload import Candidate, Change
 
@@ -80,7 +81,7 @@ class ClusterWorkload:
         self.name = f"{guarded.ref.kind}/{guarded.ref.name}"
         self.word = f"{guarded.ref.kind.lower()}/{guarded.ref.name} in {guarded.ref.namespace}"
         self.followed = workload_target(kube, guarded.ref, guarded.config, port=guarded.port, capacity=guarded.capacity, pool=guarded.pool)
-        self.target: Target = self.followed
+        self.target: Target = ListeningTarget(kube, self.followed, guarded.service)
 
     def observe(self) -> TargetView:
         """What runs where now."""
