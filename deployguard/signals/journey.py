@@ -11,6 +11,9 @@ from typing import Any
 from deployguard.model.base import Frozen
 from deployguard.model.reading import Run
 
+UNPINNED = "all"
+"""The path as users come; all others are pinned to where they begin."""
+
 
 class Expectation(Frozen, frozen=True):
     """What must hold of a response; None asks nothing. `json` maps a JSONPath to the value expected there."""
@@ -41,11 +44,22 @@ class Journey(Frozen, frozen=True):
     every: float
     timeout: float
 
+    @property
+    def absolute(self) -> bool:
+        """Whether every step says itself where it goes."""
+        return all(not step.url.startswith("/") for step in self.steps)
+
+    @property
+    def authorized(self) -> bool:
+        """Whether a step carries credentials in a header."""
+        return any(name.lower() == "authorization" for step in self.steps for name in step.headers)
+
 
 class Job(Frozen, frozen=True):
     """All that the prober shall do from now on: each journey, by its check's name, on each path, by its base URL.
 
-    A later job replaces the earlier one whole.
+    Several bases of one path, separated by commas, are walked in turn, each walk on one of them from end to end. An empty base is for
+    journeys whose steps say themselves where they go. A later job replaces the earlier one whole.
     """
 
     journeys: dict[str, Journey]

@@ -15,7 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from deployguard import clock
 from deployguard.errors import ForeignState, UserError
@@ -23,8 +23,12 @@ from deployguard.model.base import decode, encode
 from deployguard.model.check import ProbeCheck, Step
 from deployguard.model.reading import Answer, Missing, Run, Runs
 from deployguard.model.target import Arm, Instance
-from deployguard.signals.journey import Beat, Expectation, Job, Journey, Report, Stride
+from deployguard.signals.journey import UNPINNED, Beat, Expectation, Job, Journey, Report, Stride
 from deployguard.signals.jsonpath import parse_path
+from deployguard.signals.places import Proxy, behind
+
+if TYPE_CHECKING:
+    from deployguard.signals.forward import Forwarder
 
 SILENT_AFTER = 3.0
 RESTART_AFTER = 10.0
@@ -87,9 +91,15 @@ class _Process:
 class ProbePool:
     """One prober process for all probe checks, started at the first read."""
 
-    def __init__(self, *, restart_after: float = RESTART_AFTER) -> None:
-        """A pool that walks nothing yet; a prober that ended or fell silent is replaced after `restart_after` seconds."""
+    def __init__(self, *, restart_after: float = RESTART_AFTER, proxy: Proxy | None = None) -> None:
+        """A pool that walks nothing yet; a prober that ended or fell silent is replaced after `restart_after` seconds.
+
+        `proxy` is the API server by which `kube://` and `kube-service://` addresses are reached.
+        """
         self._restart_after = restart_after
+        self._proxy = proxy
+        self._forwarder: Forwarder | None = None
+        self._distant: dict[str, str] = {}
         self._lock = threading.Lock()
         self._job = Job({}, {})
         self._tracks: dict[tuple[str, str], _Track] = {}
@@ -104,9 +114,17 @@ class ProbePool:
             return self._process.popen.pid if self._process else None
 
     def paths(self, bases: Mapping[str, str]) -> None:
-        """From now on exactly these paths (`stable`, `candidate`, `all`) are walked, each below its base URL."""
-        wanted = {path: base if "://" in base else f"http://{base}" for path, base in bases.items() if base}
+        """From now on exactly these paths (`stable`, `candidate`, `all`) are walked, each below its base URL.
+
+        A path may have several bases, separated by commas, which are walked in turn. Where users come from outside (`all`), journeys
+        with absolute URLs are walked also without a base.
+        """
+        told = {path: [one.strip() for one in base.split(",") if one.strip()] for path, base in bases.items() if base}
+        near = self._doors({one for some in told.values() for one in some if behind(one)})
+        known = {path: [near.get(one, one if "://" in one else f"http://{one}") for one in some] for path, some in told.items()}
+        wanted = {UNPINNED: "", **{path: ",".join(some) for path, some in known.items()}}
         with self._lock:
+            self._distant = {path: some[0] for path, some in told.items() if any(map(behind, some))}
             if wanted == self._job.paths:
                 return
             now = clock.monotonic()
@@ -125,6 +143,7 @@ class ProbePool:
             for path in self._job.paths:
                 self._tracks[check.name, path] = _Track(clock.monotonic())
             self._renew(Job({**self._job.journeys, check.name: journey}, self._job.paths))
+            self._wait_as_long()
 
     def remove(self, name: str) -> None:
         """The journey is not walked any more; with the last one the prober ends."""
@@ -141,8 +160,10 @@ class ProbePool:
             journey = self._job.journeys.get(name)
             if journey is None:
                 return Missing("prober", "the probe has been ended")
-            if path not in self._job.paths:
+            if not self._job.paths.get(path) and not (journey.absolute and path in self._job.paths):
                 return Missing("no_instance", f"there is no {path} path to walk")
+            if path in self._distant and (why := self._closed_to(journey, path)):
+                return Missing("error", why)
             process = self._alive()
             if isinstance(process, Missing):
                 return process
@@ -159,7 +180,34 @@ class ProbePool:
         """After the return no prober is running, and none is started again."""
         with self._lock:
             self._closed = True
+            forwarder, self._forwarder = self._forwarder, None
         self._end()
+        if forwarder is not None:
+            forwarder.close()
+
+    def _doors(self, distant: set[str]) -> dict[str, str]:
+        """Where the addresses behind the API server are reached from now on."""
+        with self._lock:
+            if self._proxy is None or self._closed or not (distant or self._forwarder):
+                return {}
+            if self._forwarder is None:
+                from deployguard.signals.forward import Forwarder
+
+                self._forwarder = Forwarder(self._proxy)
+                self._wait_as_long()
+            return self._forwarder.open(distant)
+
+    def _wait_as_long(self) -> None:
+        if self._forwarder is not None and self._job.journeys:
+            self._forwarder.patience = min(journey.timeout for journey in self._job.journeys.values())
+
+    def _closed_to(self, journey: Journey, path: str) -> str:
+        """Why a journey cannot be walked through the API server; empty when it can."""
+        if self._proxy is None:
+            return f"{self._distant[path]} is behind an API server, and none is at hand"
+        if journey.authorized and not (journey.absolute and path == UNPINNED):
+            return "the journey sends `Authorization`, which an API server's proxy does not pass on; walk it from inside the cluster"
+        return ""
 
     def _renew(self, job: Job) -> None:
         self._job = job

@@ -8,6 +8,7 @@ which is how it never outlives the guard.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import sys
@@ -52,11 +53,12 @@ class Prober:
     def _walk_on(self, check: str, path: str) -> None:
         """Walk again and again, a walk every `every` and never two at a time; stand still while the job does not want it."""
         due = clock.monotonic()
-        while True:
+        for turn in itertools.count():
             journey, base = self._wanted(check, path, due)
             due = max(due, clock.monotonic() - journey.every) + journey.every
+            bases = base.split(",")
             try:
-                run = walk(journey, path, base)
+                run = walk(journey, path, bases[turn % len(bases)])
             except Exception:  # noqa: BLE001 - the one place of this thread that goes on after a fault
                 _log.exception("a walk of %s on %s ended by a fault of the prober", check, path)
                 continue
@@ -71,7 +73,7 @@ class Prober:
             while True:
                 journey, base = self._job.journeys.get(check), self._job.paths.get(path)
                 left = due - clock.monotonic()
-                if journey is not None and base is not None and left <= 0:
+                if journey is not None and base is not None and (base or journey.absolute) and left <= 0:
                     return journey, base
                 self._changed.wait(left if left > 0 else None)
 

@@ -12,11 +12,10 @@ from urllib.parse import urlsplit
 from deployguard import clock
 from deployguard.model.reading import Run
 from deployguard.signals.http import NoAnswer, Response, Visitor
-from deployguard.signals.journey import Expectation, Journey, Stride
+from deployguard.signals.journey import UNPINNED, Expectation, Journey, Stride
 from deployguard.signals.jsonpath import find, parse_path, same
 
 NO_INSTANCE = ("x-deployguard", "no-instance")
-UNPINNED = "all"
 _SHOWN = 80
 
 

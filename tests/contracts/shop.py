@@ -12,12 +12,13 @@ from typing import Any
 from deployguard.signals.journey import Stride
 
 WAIT = 30.0
+_MOVED = {"/loop": "/loop", "/away": "http://elsewhere.invalid/", "/canonical": "https://shop.example/home"}
 
 
 class Shop:
     """A service with a login, redirects, odd pages, and a memory of the requests it got."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
         self.requests: list[tuple[str, dict[str, str], str]] = []
         self.status = 200
         self.absent = False
@@ -49,7 +50,7 @@ class Shop:
             def handle_error(self, *args: object) -> None:
                 """A prober that is killed or gives up leaves broken connections: nothing to report."""
 
-        self._server = Server(("127.0.0.1", 0), Handler)
+        self._server = Server((host, 0), Handler)
         self._server.daemon_threads = True
         self.port = self._server.server_port
         self.url = f"http://127.0.0.1:{self.port}"
@@ -85,12 +86,12 @@ class Shop:
         elif path == "/account":
             user = jar.get("user")
             handler.say(200 if user else 401, f'{{"user": "{user.value}", "roles": ["buyer"]}}' if user else "who?")
-        elif path == "/loop":
-            handler.say(302, Location="/loop")
-        elif path == "/away":
-            handler.say(302, Location="http://elsewhere.invalid/")
-        elif path == "/canonical":
-            handler.say(301, Location="https://shop.example/home")
+        elif path == "/absolute":
+            handler.say(302, Location=f"http://{handler.headers['Host']}/account")
+        elif path == "/page":
+            handler.say(200, '<html><body><a href="/login">Sign in</a></body></html>', Content_Type="text/html; charset=utf-8")
+        elif path in _MOVED:
+            handler.say(302, Location=_MOVED[path])
         else:
             handler.say(self.status, "Sign in")
 
