@@ -46,14 +46,13 @@ class Place:
     cluster: Cluster = field(default_factory=Cluster)
 
     def home(self, *, in_cluster: bool = False, namespace: str | None = None) -> Home:
-        """The home: a namespace of a cluster when any option speaks of one, else the state directory.
+        """The home: a state directory that was given; else a namespace of a cluster when any option speaks of one; else the usual directory.
 
-        `in_cluster` is a guard of a workload there, which a state directory that was given still goes before; `namespace` is what
-        its file says, which an option goes before.
+        `in_cluster` is a guard of a workload there; `namespace` is what its file says, which an option goes before.
         """
         options = replace(self.cluster, namespace=self.cluster.namespace or namespace)
         asked = self.cluster.given() or plugin() or os.environ.get(IN_CLUSTER, "0") not in ("", "0")
-        if (in_cluster and self.state is None) or (asked and not in_cluster):
+        if self.state is None and (in_cluster or asked):
             from deployguard.wiring.cluster import ClusterHome
 
             return ClusterHome(lambda: connected(options), flags_of(options), everywhere=options.everywhere)

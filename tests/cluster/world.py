@@ -30,11 +30,12 @@ class ClusterWorld:
     def __post_init__(self) -> None:
         own = {
             "KUBECONFIG": str(self.kubeconfig),
-            "DEPLOYGUARD_STATE": str(self.folder / "state"),
+            "XDG_STATE_HOME": str(self.folder / "state"),
             "NO_COLOR": "1",
             "DEPLOYGUARD_DEBUG": "1",
         }
-        self.env = {**os.environ, **own}
+        # Without a state directory of one's own the state is kept in the cluster, as a person has it.
+        self.env = {key: value for key, value in os.environ.items() if key != "DEPLOYGUARD_STATE"} | own
 
     def guard(
         self,
