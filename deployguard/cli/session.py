@@ -15,6 +15,7 @@ from deployguard import clock
 from deployguard.cli.progress import Progress, handed_words, last_words
 from deployguard.driver.loop import Drive, Ended
 from deployguard.driver.tick import Driver, Ticked
+from deployguard.errors import DeployguardError
 from deployguard.model.document import Document, Request, RequestVerb
 from deployguard.model.rollout import Advancing, Analyzing, Holding, RollingBack, Verifying, Waiting, Watching
 from deployguard.report.words import Outcome, outcome
@@ -45,10 +46,11 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a drive ended."""
+    """How a drive ended. `interrupted`: somebody pressed Ctrl-C meanwhile."""
 
     document: Document
     outcome: Outcome
+    interrupted: bool = False
 
 
 def request(verb: RequestVerb, reason: str = "", rollout: str = "") -> Request:
@@ -93,6 +95,7 @@ class Session:
                 handed = self._terms.hand_over is not None
                 self._progress.say(handed_words(ended.document) if handed else last_words(ended.document))
             self._drive.driver.release()
+            self._tidy(ended.document)
             return self._result(ended)
         finally:
             self._drive.driver.close()
@@ -101,13 +104,23 @@ class Session:
                 self._progress.say(f"{undelivered} announcements were not delivered; the next run of this guard sends them again")
             self._progress.close()
 
+    def _tidy(self, document: Document) -> None:
+        """What nobody needs any more of old versions is gone, once a rollout is past exposing anything."""
+        rollout = document.rollout
+        if rollout is None or not (rollout.terminal or isinstance(rollout.phase, (Watching, Verifying))):
+            return
+        try:
+            self._rig.workload.collect(document)
+        except DeployguardError as error:
+            self._progress.say(f"old copies were not collected: {error.message}")
+
     def _result(self, ended: Ended) -> Result:
         rollout = ended.document.rollout
         assert rollout is not None
         how = outcome(rollout, interrupted=self._interrupts > 0, timeout=self._timed_out, asked=self._terms.asked)
         if ended.how == "left" and self._interrupts > 0:
             how = Outcome("interrupted", 130, how.reason)
-        return Result(ended.document, how)
+        return Result(ended.document, how, self._interrupts > 0)
 
     def _until(self) -> Ended:
         timeout = self._terms.timeout

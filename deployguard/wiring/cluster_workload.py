@@ -13,6 +13,7 @@ from deployguard.errors import RefusedError, WorldError
 from deployguard.kube import paths
 from deployguard.kube.client import Kube
 from deployguard.kube.errors import Forbidden
+from deployguard.model.document import GENERATIONS
 from deployguard.model.reading import Counters
 from deployguard.model.target import STABLE, TargetView
 from deployguard.model.version import NOTHING, Version
@@ -198,6 +199,17 @@ class ClusterWorkload:
         running = [one for one in found if not one.get("spec", {}).get("suspend")]
         what = f"no reaper runs in {self.guarded.ref.namespace}: a canary whose job is killed stays until the next command"
         return "" if running else f"{what}; `deployguard install --ci --reaper` prints one"
+
+    def collect(self, document: Document) -> None:
+        """Copies of versions that the document no longer names are gone, and at once those of a candidate that FAIL has condemned."""
+        rollout = document.rollout
+        keep = [known.version for known in document.stable[:GENERATIONS]]
+        if rollout is None:
+            return
+        condemned = rollout.latched is not None and rollout.candidate not in keep
+        self.followed.contents().collect(
+            [*keep, rollout.stable, *([] if condemned else [rollout.candidate])], [rollout.candidate] if condemned else []
+        )
 
     def must_have_reaper(self) -> None:
         """Raise `RefusedError` when nobody would take a canary back that its guard has left behind."""

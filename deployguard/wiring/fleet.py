@@ -146,6 +146,9 @@ class FleetWorkload:
 
         return remarks(policy, view.instances, clock.now())
 
+    def collect(self, document: Document) -> None:
+        """The supervisor collects by itself what it was not told to keep."""
+
     def must_have_reaper(self) -> None:
         """The supervisor takes candidates back by itself."""
 

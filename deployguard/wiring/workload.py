@@ -103,6 +103,10 @@ class Workload(Protocol):
         """What a person should know of the checks and of the target, as `{"check": name or "", "text": ...}`."""
         ...
 
+    def collect(self, document: Document) -> None:
+        """What is kept of versions that the document no longer names is gone, and at once what FAIL has condemned."""
+        ...
+
     def must_have_reaper(self) -> None:
         """Raise `RefusedError` when nobody would take a candidate back that its guard has left behind."""
         ...

@@ -7,6 +7,7 @@ digests are keyed, so that nobody can try values against them.
 from __future__ import annotations
 
 import base64
+import math
 import secrets
 import threading
 from collections.abc import Collection, Mapping
@@ -130,23 +131,29 @@ class Contents:
         """The digest of one content: keyed for Secrets."""
         return content_digest(content, self._secret_key() if ref.kind == SECRET else None)
 
-    def collect(self, keep: Collection[Version]) -> list[str]:
+    def collect(self, keep: Collection[Version], dropped: Collection[Version] = ()) -> list[str]:
         """Gone: everything kept for this workload that no version in `keep` names, and copies that nobody's index names. Their names.
 
-        What was admitted lately stays. A delete names what was read, so that what is admitted meanwhile is not lost.
+        What was admitted lately stays, unless it is of a `dropped` version. A delete names what was read, so that what is admitted
+        meanwhile is not lost.
         """
         before = clock.now().timestamp() - GRACE
+        unwanted = {v.release for v in dropped} | {v.config for v in dropped}
         copies = self._listed(f"{marks.CONTENT}=copy")
         indexes = self._listed(f"{marks.CONTENT}=config")
         mine = [*self._listed(self._selector("release")), *self._listed(self._selector("config"))]
         wanted = {v.release for v in keep} | {v.config for v in keep}
-        doomed = [obj for obj in mine if _admitted(obj) < before and marks.notes(obj).get(marks.DIGEST, "") not in wanted]
+        digests = {marks.uid(obj): marks.notes(obj).get(marks.DIGEST, "") for obj in mine}
+        free = [obj for obj in mine if digests[marks.uid(obj)] not in wanted]
+        doomed = [obj for obj in free if _admitted(obj) < before or digests[marks.uid(obj)] in unwanted]
         gone_uids = {marks.uid(obj) for obj in doomed}
         named = {(e.kind, e.copy) for index in indexes if marks.uid(index) not in gone_uids for e in entries_of(index, _INDEX)}
-        secret_names = {e.copy for index in doomed for e in entries_of(index, _INDEX) if e.kind == SECRET and (SECRET, e.copy) not in named}
-        doomed += [copy for copy in copies if (CONFIG_MAP, marks.name(copy)) not in named and _admitted(copy) < before]
+        theirs = {(e.kind, e.copy): digests[marks.uid(i)] in unwanted for i in doomed for e in entries_of(i, _INDEX)}
+        orphans = [copy for copy in copies if (CONFIG_MAP, marks.name(copy)) not in named]
+        doomed += [copy for copy in orphans if _admitted(copy) < before or theirs.get((CONFIG_MAP, marks.name(copy)))]
         gone = [marks.name(obj) for obj in doomed if self._gone(CONFIG_MAP, obj)]
-        return [*gone, *(name for name in sorted(secret_names) if self._secret_gone(name, before))]
+        kept_secrets = {name: at_once for (kind, name), at_once in sorted(theirs.items()) if kind == SECRET and (kind, name) not in named}
+        return [*gone, *(name for name, at_once in kept_secrets.items() if self._secret_gone(name, math.inf if at_once else before))]
 
     def _as_stored(self, template: Mapping[str, Any]) -> Json:
         """The template with the server's defaults and what its admission makes of it; nothing is written."""
