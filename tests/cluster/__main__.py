@@ -42,7 +42,7 @@ def _do(known: argparse.Namespace, rig: Rig, rest: list[str]) -> int:
         case "status":
             return _status()
         case "build":
-            build.build(rig.place.version, build.CONTROL_PLANE if known.old else build.WITH_NODE)
+            build.build(rig.place.version, build.wanted(rig.place.version, node=not known.old))
         case "restart":
             rig.restart(rest)
         case "load":

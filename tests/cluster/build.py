@@ -14,10 +14,10 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.cluster.places import ETCD, ClusterError, cache
+from tests.cluster.places import ETCD, OLDEST, ClusterError, cache
 
 CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
-WITH_NODE = (*CONTROL_PLANE, "kubectl", "kubelet", "kube-proxy")
+NODE = ("kubelet", "kube-proxy")
 GO_MINOR = 26
 """Kubernetes 1.36 needs Go 1.26."""
 
@@ -51,6 +51,11 @@ def binary(version: str, name: str) -> Path:
     if given is not None and (given / name).is_file():
         return given / name
     return (cache() / f"etcd-{ETCD}" if name == "etcd" else cache() / version) / "bin" / name
+
+
+def wanted(version: str, *, node: bool) -> tuple[str, ...]:
+    """The binaries that a cluster is made of. The oldest one is asked with the kubectl of the newest."""
+    return (*CONTROL_PLANE, *(() if version == OLDEST else ("kubectl",)), *(NODE if node else ()))
 
 
 def build(version: str, names: Sequence[str]) -> None:
@@ -97,7 +102,7 @@ def _build_kubernetes(version: str, names: Sequence[str]) -> None:
     got = json.loads(_go(["mod", "download", "-json", f"k8s.io/kubernetes@{tag}"], folder))
     wants = json.loads(_go(["mod", "edit", "-json", got["GoMod"]], folder))["Require"]
     published = f"v0.{version.split('.', 1)[1]}"
-    staging = [wanted["Path"] for wanted in wants if wanted["Version"] == "v0.0.0"]
+    staging = [module["Path"] for module in wants if module["Version"] == "v0.0.0"]
     _go(["mod", "edit", *(f"-replace={path}={path}@{published}" for path in staging)], folder)
     _go(["mod", "edit", f"-require=k8s.io/kubernetes@{tag}"], folder)
     stamps = {

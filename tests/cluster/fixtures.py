@@ -77,7 +77,7 @@ def _described(kubeconfig: Path, rig: Rig | None) -> Cluster | str:
         version, nodes = api.get("/version")["gitVersion"].lstrip("v"), api.items("/api/v1/nodes")
     except (urllib3.exceptions.HTTPError, OSError, AssertionError) as error:
         return f"no cluster: the one of {kubeconfig} does not answer ({error})"
-    return Cluster(kubeconfig, version, bool(nodes), rig)
+    return Cluster(kubeconfig, version, bool(nodes) if rig is None else rig.has_node, rig)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

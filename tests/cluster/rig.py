@@ -45,7 +45,7 @@ class Rig:
         with locked():
             if with_node and (other := _holder_of_the_node(self.place)):
                 raise ClusterError(f"the cluster at {other} has the one node of this machine", "run `make cluster-down` there first")
-            build.build(self.place.version, build.WITH_NODE if with_node else (*build.CONTROL_PLANE, "kubectl"))
+            build.build(self.place.version, build.wanted(self.place.version, node=with_node))
             archives = images.make() if with_node else []
             if not any(self.processes.find(name) for name in ("etcd", "apiserver", "containerd")):
                 self._end()

@@ -1,7 +1,7 @@
 // The service of the cluster tests: it serves, counts what it served, and misbehaves when it is told to.
 //
 // It is told by environment variables and by the lines KEY=VALUE (or KEY: VALUE) of the file that CONFIG names, which wins and is read
-// again every second. See settings for the keys.
+// again every second. See settings for the keys. With USERS it is no service, but the users of one.
 package main
 
 import (
@@ -50,6 +50,9 @@ const grace = 2 * time.Second
 func main() {
 	log.SetFlags(log.LstdFlags | log.Lmicroseconds)
 	log.SetOutput(os.Stdout)
+	if address := os.Getenv("USERS"); address != "" {
+		users(address)
+	}
 	follow()
 	if now.Load().crashAtStart {
 		log.Print("ERROR told to crash at start")
