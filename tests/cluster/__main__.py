@@ -38,7 +38,7 @@ def _do(known: argparse.Namespace, rig: Rig, rest: list[str]) -> int:
         case "down":
             for each in [rig] if known.old else _all():
                 each.down()
-            print("no cluster is left")
+                print(f"nothing is left of the cluster {each.place.version}")
         case "status":
             return _status()
         case "build":
@@ -67,7 +67,8 @@ def _up(rig: Rig, *, wants_node: bool, requires_node: bool) -> int:
 
 
 def _all() -> list[Rig]:
-    return [Rig(Place(folder.name)) for folder in sorted(home().glob("1.*")) if folder.is_dir()]
+    """The clusters that came up and were not taken down."""
+    return [Rig(Place(path.parent.name)) for path in sorted(home().glob("*/cluster.json"))]
 
 
 def _status() -> int:
