@@ -18,6 +18,7 @@ from tests.cluster.api import Api, until
 from tests.cluster.fixtures import Cluster, Service, ready
 from tests.contracts.kube.nodes import HandmadeNodes
 from tests.contracts.kube.stage import SETTINGS, Stage, conf, runs
+from tests.contracts.kube.test_deployment_crashes import one_write_each
 
 pytestmark = pytest.mark.cluster
 Set = Callable[..., Stage]
@@ -187,6 +188,18 @@ def test_candidates_that_nobody_drives_are_taken_back(many: Set) -> None:
 
     until("the reaper has nothing left to do", finished)
     assert (yard.workload()["spec"], yard.target().observe().retreated) == (spec, wish.fence)
+
+
+def test_every_write_may_be_the_last_of_its_driver(many: Set) -> None:
+    """A stage of two batches, a promotion and the way back come about although each driver dies after one single write."""
+    yard = many()
+    spec, stable = yard.workload()["spec"], yard.stable()
+    candidate = yard.candidate(stable, {"VERSION": "v2"})
+    one_write_each(yard, yard.wish(stable, candidate, 2), runs(candidate, 2))
+    assert "VERSION" not in template_env(yard)
+    one_write_each(yard, yard.wish(stable, candidate, 4, full=True, batch=2), runs(candidate, 4))
+    one_write_each(yard, yard.wish(stable, batch=4), runs(stable, 4))
+    assert yard.workload()["spec"] == spec
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from deployguard.targets.kubernetes import marks
 from deployguard.targets.kubernetes.reap import reap
 from tests.cluster.api import until
 from tests.contracts.kube.stage import Stage, conf, runs
+from tests.contracts.kube.test_deployment_crashes import one_write_each
 
 pytestmark = pytest.mark.cluster
 Set = Callable[..., Stage]
@@ -198,3 +199,20 @@ def test_candidates_that_nobody_drives_are_taken_back_under_their_fence(stage: S
         target.shift(wish, target.observe().basis)
     with pytest.raises(StaleView):
         target.renew(wish.fence, 60.0)
+
+
+def test_every_write_may_be_the_last_of_its_driver(stage: Set) -> None:
+    """A stage, a promotion with its configuration and the way back come about although each driver dies after one single write.
+
+    The partition is not lifted before the source holds what pods will read.
+    """
+    yard = stage(2, kind=KIND, config={"CONFIG_VERSION": "a"})
+    stable, text, spec = yard.stable(), yard.source(), yard.workload()["spec"]
+    candidate = yard.candidate(stable, {"VERSION": "v2"}, config=conf(CONFIG_VERSION="b"))
+    one_write_each(yard, yard.wish(stable, candidate, 1), runs(candidate, 1))
+    written = one_write_each(yard, yard.wish(stable, candidate, 2, full=True, pace=1), runs(candidate, 2))
+    assert written[:3] == ["patch statefulsets/web", "patch configmaps/web-config", "patch statefulsets/web"]
+    names = [r["metadata"]["name"] for r in yard.api.items(f"/apis/apps/v1/namespaces/{yard.namespace}/controllerrevisions")]
+    assert (yard.source(), len(names)) == (conf(CONFIG_VERSION="b"), 3)
+    one_write_each(yard, yard.wish(stable), runs(stable, 2))
+    assert (yard.source(), yard.workload()["spec"]) == (text, spec)
