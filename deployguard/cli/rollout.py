@@ -141,14 +141,18 @@ def _runs_everywhere(view: TargetView, version: Version) -> bool:
 
 
 def _alone(plan: Plan, equipment: Rig) -> tuple[Document, str, TargetView]:
-    """The saved document once nobody else drives, and the target as it is then.
+    """The saved document once nobody else drives, and the target as it is then; what a killed driver left behind is ended first.
 
     A plan that is to wait also waits until no other guard has a candidate on the target.
     """
-    told = False
+    told = ended = False
     while True:
         document, revision = _free(plan, equipment.store)
         view = equipment.workload.observe()
+        if not ended and begin.left_behind(document, view):
+            ended = True
+            _end(plan, document)
+            continue
         other = begin.held_by(document, view)
         if not other or not plan.wait:
             return document, revision, view
@@ -156,6 +160,17 @@ def _alone(plan: Plan, equipment: Rig) -> tuple[Document, str, TargetView]:
             sys.stderr.write(f"waiting: {other} has a candidate on {equipment.workload.word}\n")
             told = True
         clock.sleep(WAIT)
+
+
+def _end(plan: Plan, document: Document) -> None:
+    """The way back of a rollout whose driver is gone is complete, or could not be completed. Raises `KeyboardInterrupt` for Ctrl-C."""
+    typer.echo(f"note: the driver of {opening.last_rollout(document).id} is gone; its way back is completed first", err=True)
+    equipment = plan.home.resumed(document)
+    shown = progress(equipment.world.policy, clock.now(), quiet=plan.quiet)
+    result = Session(equipment, shown, Terms(stay=dt.timedelta(0))).run()
+    typer.echo(f"note: {result.outcome.reason}", err=True)
+    if result.interrupted:
+        raise KeyboardInterrupt
 
 
 def _free(plan: Plan, store: GuardStore) -> tuple[Document, str]:

@@ -14,7 +14,19 @@ from deployguard.engine.record import entered
 from deployguard.errors import RefusedError, WorldError
 from deployguard.model.document import GENERATIONS, Document, StableVersion
 from deployguard.model.evidence import Evidence
-from deployguard.model.rollout import Promoted, RolledBack, RollingBack, Rollout, Superseded, Verifying, Waiting, Watching
+from deployguard.model.rollout import (
+    Advancing,
+    Analyzing,
+    Holding,
+    Promoted,
+    RolledBack,
+    RollingBack,
+    Rollout,
+    Superseded,
+    Verifying,
+    Waiting,
+    Watching,
+)
 from deployguard.model.target import TargetView
 from deployguard.model.version import Version, components
 
@@ -89,6 +101,16 @@ def closed(document: Document, view: TargetView, now: dt.datetime) -> Document:
 
 def _with(document: Document, rollout: Rollout) -> Document:
     return msgspec.structs.replace(document, rollout=rollout, fence=max(document.fence, rollout.seq))
+
+
+def left_behind(document: Document, view: TargetView) -> bool:
+    """Whether the rollout is on its way back, or its candidate was taken back because nobody drove it: it only wants to be ended."""
+    rollout = document.rollout
+    if rollout is None:
+        return False
+    if isinstance(rollout.phase, (Advancing, Analyzing, Holding)):
+        return view.retreated is not None and view.retreated >= rollout.first_seq
+    return isinstance(rollout.phase, RollingBack)
 
 
 def refusal(document: Document, stable: Version, candidate: Version, override: str) -> str:
