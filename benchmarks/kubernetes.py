@@ -7,8 +7,8 @@ Service, each with a connection of its own; every time is taken from their answe
 from __future__ import annotations
 
 import argparse
-import json
 import math
+import os
 import resource
 import secrets
 import sys
@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.document import section
 from benchmarks.rows import Result, Row, row, table
 from tests.cluster import manifests
 from tests.cluster.api import Api, until
@@ -170,20 +171,29 @@ def measure(*, quick: bool) -> Result:
     )
 
 
+def page(result: Result, busy: tuple[float, float]) -> str:
+    """The result as a page of its own; `busy` is the load average at the start and at the end."""
+    where = (
+        f"Written by `python -m benchmarks.kubernetes --markdown FILE` on {os.cpu_count()} cores on which the cluster, the users, the "
+        f"guard and other programs ran side by side (load average over one minute {busy[0]:.1f} at the start and {busy[1]:.1f} at the end)."
+    )
+    return f"# Bad changes on a cluster\n\n{where}\n\n{section(result.data())}"
+
+
 def main() -> int:
     """Print the table; 1 when it cannot be measured."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kubernetes", description="Measure on the cluster of the tests.")
     parser.add_argument("--quick", action="store_true", help="two runs instead of five")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all rows here")
-    known = parser.parse_args()
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write a page with all rows here")
+    known, before = parser.parse_args(), os.getloadavg()[0]
     try:
         result = measure(quick=known.quick)
     except (RuntimeError, AssertionError) as error:
         print(f"kubernetes: cannot be measured: {error}", file=sys.stderr)
         return 1
     print(table(result))
-    if known.json is not None:
-        known.json.write_text(json.dumps([result.data()], indent=1))
+    if known.markdown is not None:
+        known.markdown.write_text(page(result, (before, os.getloadavg()[0])), encoding="utf-8")
     return 0
 
 
