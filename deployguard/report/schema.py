@@ -137,6 +137,10 @@ def _row() -> Json:
             "guard": _TEXT,
             "serving": _or_null(_object({**serving, "instances": _or_null(_COUNT)}), "what most instances have loaded"),
             "wanted": _or_null(named, "what somebody wants to run"),
+            "source": _or_null(
+                _object({"name": _TEXT, "digest": _DIGEST, "quarantined": _FLAG}),
+                "what the sources in the cluster ask for; null when it is what serves, or is not known",
+            ),
             "phase": {"enum": [*PHASES, None]},
             "state": {**_TEXT, "description": "what the guard does"},
             "rollout": _or_null(_TEXT),

@@ -15,6 +15,7 @@ A row is plain JSON with stable names, and the table is made from the rows:
 | `held`, `overdue` | why the rollout stands still (null when it does not); whether the way back takes too long |
 | `driver` | `holder`, `until`, or null when nobody drives; `needs_driver` says whether somebody should |
 | `unseen_s` | how long nobody has looked at the target of an unfinished rollout; null otherwise |
+| `source` | `name`, `digest`, `quarantined` of what the sources in the cluster ask for; null when it is what serves, or is not known |
 | `stopped` | why everything is stopped, or empty |
 | `quarantine` | list of `digest`, `name`, `since`, `text` |
 """
@@ -35,6 +36,7 @@ from deployguard.model.rollout import (
     RollingBack,
     Rollout,
     Verifying,
+    Waiting,
     Watching,
     phase_name,
 )
@@ -63,7 +65,8 @@ def _row(document: Document, view: TargetView | None, now: dt.datetime, stopped:
     return {
         "guard": document.guard,
         "serving": _serving(document, view, now),
-        "wanted": _named(document, _wanted(document)),
+        "wanted": _named(document, _wanted(document, view)),
+        "source": _source(document, view),
         "phase": phase_name(phase) if phase is not None else None,
         "state": phase_words(rollout, now, name=document.name) if rollout is not None else "nothing rolled out yet",
         "rollout": rollout.id if rollout is not None else None,
@@ -112,11 +115,30 @@ def _serving(document: Document, view: TargetView | None, now: dt.datetime) -> d
     }
 
 
-def _wanted(document: Document) -> Version | None:
+def _wanted(document: Document, view: TargetView | None) -> Version | None:
+    """What somebody wants to run: the candidate of a rollout that goes on; else, in a cluster, what the sources ask for."""
     rollout = document.rollout
+    if (
+        view is not None
+        and view.source is not None
+        and not (rollout is not None and isinstance(rollout.phase, (Waiting, Advancing, Analyzing, Holding)))
+    ):
+        return view.source
     if rollout is None:
         return document.stable[0].version if document.stable else None
     return rollout.stable if rollout.kind == "return" else rollout.candidate
+
+
+def _source(document: Document, view: TargetView | None) -> dict[str, Any] | None:
+    """What the sources ask for beside what the workload runs: a condemned version comes back by them."""
+    if view is None or view.source is None or view.source == view.adopted:
+        return None
+    parts = {view.source.release, view.source.config, view.source.digest}
+    return {
+        "name": document.name(view.source),
+        "digest": view.source.digest,
+        "quarantined": any(bad.digest in parts for bad in document.quarantine),
+    }
 
 
 def _exposure(rollout: Rollout | None, view: TargetView | None) -> dict[str, Any] | None:
@@ -215,6 +237,8 @@ def _remarks(row: dict[str, Any], now: dt.datetime | None) -> list[str]:
         found.append("nobody drives: `deployguard run --resume`")
     if row["unseen_s"] is not None and row["unseen_s"] >= LONG_UNSEEN:
         found.append(f"nobody has looked at the target for {age(row['unseen_s'])}: that time is not watched")
+    if row["source"] is not None and row["source"]["quarantined"]:
+        found.append(f"the source still wants {row['source']['name']} (quarantined)")
     for bad in row["quarantine"]:
         at = instant(bad["since"])
         since = time_of_day(at, now or at) if at is not None else "an unknown time"

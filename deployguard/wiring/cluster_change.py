@@ -98,9 +98,13 @@ def _contents(
     """The content of every guarded source as the candidate shall read it."""
     guarded = workload.guarded.config
     base: Contents = workload.live.contents
-    if workload.live.version.config != stable.config and any(b.digest == workload.live.version.config for b in document.quarantine):
+    asked = workload.live.source.config
+    if asked != stable.config and any(bad.digest == asked for bad in document.quarantine):
         base = {ref: copy.content for ref, copy in workload.followed.contents().config(stable.config).items()}
-        notes.append("the configuration's source still holds what was condemned; the candidate takes stable's configuration")
+        notes.append(
+            "the configuration's source still holds what was condemned; the candidate takes stable's configuration, "
+            "and a promotion puts that into the source"
+        )
     found = {ref: base[ref] for ref in guarded if ref in base}
     for manifest in manifests:
         given = sources_of(manifest, [(ref.kind, ref.name) for ref in guarded], workload.guarded.ref.namespace)
