@@ -201,7 +201,7 @@ def _drive(home: Home, document: Document, asked: str, verb: str) -> None:
     from deployguard.cli.session import Session, Terms
 
     equipment = home.resumed(document)
-    terms = Terms(stay=dt.timedelta(0), asked=True, enough=lambda saved: _in_place(saved, asked, verb))
+    terms = Terms(stay=dt.timedelta(0), asked=True, enough=lambda saved: _in_place(saved, asked, verb), flags=tuple(home.flags()))
     result = Session(equipment, progress(equipment.world.policy, clock.now()), terms).run()
     typer.echo(result.outcome.reason, err=True)
     if verb in ("abort", "rollback") and result.outcome.exit_code:

@@ -133,13 +133,21 @@ def progress(policy: Policy, now: dt.datetime, *, quiet: bool = False) -> Progre
     return Lines(policy, now)
 
 
-def last_words(document: Document) -> str:
-    """How to go on with a rollout that was left."""
+def last_words(document: Document, flags: tuple[str, ...] = ()) -> str:
+    """What may still serve of a rollout that was left, and how to go on with it; `flags` say where the guard is at home."""
     rollout = document.rollout
-    state = f" (rollout {rollout.id})" if rollout else ""
-    return f"left `{document.guard}`{state} as it is; go on with `deployguard run --resume --guard {document.guard}`"
+    words = " ".join(["deployguard run --resume --guard", document.guard, *flags])
+    if rollout is None:
+        return f"left `{document.guard}` as it is; go on with `{words}`"
+    most, whole = min(rollout.exposed_most, max(rollout.wanted, 1)), max(rollout.wanted, 1)
+    serving = f": {most} of {whole} instances may still run the candidate" if most else ": nothing was exposed"
+    return f"left `{document.guard}` (rollout {rollout.id}) as it is{serving}; go on with `{words}`"
 
 
-def handed_words(document: Document) -> str:
+def handed_words(document: Document, flags: tuple[str, ...] = ()) -> str:
     """Who goes on with a rollout that was handed over."""
-    return f"a background process holds `{document.guard}` where it is; see `deployguard status`, go on with `deployguard resume`"
+    asked = " ".join(["--guard", document.guard, *flags])
+    return (
+        f"a background process holds `{document.guard}` where it is; "
+        f"see `{' '.join(['deployguard status', *flags])}`, go on with `deployguard resume {asked}`"
+    )

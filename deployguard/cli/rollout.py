@@ -84,7 +84,8 @@ def _begin(plan: Plan, equipment: Rig, resolved: Resolved, change: Change) -> Do
     document, revision, view = _alone(plan, equipment)
     workload, known = equipment.workload, begin.current_stable(document, view)
     stable = workload.begun(view, known.version if known else None)
-    made = workload.candidate(change, stable, document)
+    before = msgspec.structs.replace(document, names={**workload.names(view), **document.names})
+    made = workload.candidate(change, stable, before)
     now = clock.now()
     for note in made.notes:
         typer.echo(f"note: {note}", err=True)
@@ -93,7 +94,6 @@ def _begin(plan: Plan, equipment: Rig, resolved: Resolved, change: Change) -> Do
     past = learnt(equipment.readings, document, resolved.policy)
     if resolved.policy.strict:
         _must_see(equipment, resolved, past, view)
-    before = msgspec.structs.replace(document, names={**workload.names(view), **document.names})
     entitled = msgspec.structs.replace(before, names=named(before, made))
     wish = Wish(
         id=opening.rollout_id(made.version, now),
@@ -235,6 +235,7 @@ def _driven(plan: Plan, equipment: Rig, document: Document) -> dict[str, Any]:
         timeout=plan.timeout,
         watch=plan.watch,
         hand_over=_hand_over(plan, document.guard) if plan.hold_on_cancel else None,
+        flags=tuple(plan.home.flags()),
     )
     shown = progress(equipment.world.policy, clock.now(), quiet=plan.quiet)
     result = Session(equipment, shown, terms).run()

@@ -33,7 +33,7 @@ class Terms:
     """When a drive ends: `stay` after the way back is complete, `timeout` for the whole, `watch` stays until the watch is over.
 
     `asked`: this command asked for the way back. `enough` ends the drive as soon as it holds of the saved document.
-    `hand_over` is called on an interrupt instead of taking the candidate back.
+    `hand_over` is called on an interrupt instead of taking the candidate back. `flags` say on a command line where the guard is at home.
     """
 
     stay: dt.timedelta = dt.timedelta(minutes=2)
@@ -42,6 +42,7 @@ class Terms:
     asked: bool = False
     enough: Callable[[Document], bool] | None = None
     hand_over: Callable[[], None] | None = None
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ class Session:
                     ended = self._until()
             if ended.how == "left":
                 handed = self._terms.hand_over is not None
-                self._progress.say(handed_words(ended.document) if handed else last_words(ended.document))
+                self._progress.say((handed_words if handed else last_words)(ended.document, self._terms.flags))
             self._drive.driver.release()
             self._tidy(ended.document)
             return self._result(ended)
