@@ -24,6 +24,7 @@ from deployguard.cli.cluster_options import (
     connected,
 )
 from deployguard.cli.options import StateOption, plugin, state_directory
+from deployguard.errors import UserError
 from deployguard.wiring.home import FileHome, Home
 
 IN_CLUSTER = "DEPLOYGUARD_CLUSTER"
@@ -46,7 +47,7 @@ class Place:
     cluster: Cluster = field(default_factory=Cluster)
 
     def home(self, *, in_cluster: bool = False, namespace: str | None = None) -> Home:
-        """The home: a state directory that was given; else a namespace of a cluster when any option speaks of one; else the usual directory.
+        """The home: a state directory that was given, else a namespace of a cluster when an option speaks of one, else the usual directory.
 
         `in_cluster` is a guard of a workload there; `namespace` is what its file says, which an option goes before.
         """
@@ -57,6 +58,21 @@ class Place:
 
             return ClusterHome(lambda: connected(options), flags_of(options), everywhere=options.everywhere)
         return FileHome(state_directory(self.state), lambda: connected(options))
+
+    def anywhere(self, *, everywhere: bool, selector: str | None) -> Home:
+        """The home of guards in all namespaces with `everywhere`, and of workloads with these labels alone where `selector` is given.
+
+        Raises `UserError` when a namespace, or a state directory, was named beside it.
+        """
+        chosen = self.cluster
+        if everywhere:
+            chosen = cluster(chosen.namespace, chosen.context, chosen.kubeconfig, chosen.as_user, list(chosen.as_groups), everywhere=True)
+        home = replace(self, cluster=chosen).home(in_cluster=bool(selector))
+        if (everywhere or selector) and isinstance(home, FileHome):
+            raise UserError("`-A` and `-l` are for guards of a cluster", hint="leave out `--state`, and unset DEPLOYGUARD_STATE")
+        if selector:
+            home.select(selector)
+        return home
 
 
 def flags_of(options: Cluster) -> list[str]:

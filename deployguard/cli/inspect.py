@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from deployguard.cli.homes import homed
+from deployguard.cli.cluster_options import AllNamespacesOption, SelectorOption
+from deployguard.cli.homes import Place, homed
 from deployguard.cli.options import GuardOption, OutputOption, output_format, write_data
 from deployguard.wiring.home import Home, only_guard
+
+if TYPE_CHECKING:
+    from deployguard.model.document import Document
+    from deployguard.model.target import TargetView
+
+T = TypeVar("T")
+LOOKS = 8
+"""Guards that are looked at at once."""
 
 
 def register(app: typer.Typer) -> None:
@@ -19,22 +29,47 @@ def register(app: typer.Typer) -> None:
     app.command("history")(homed(history))
 
 
-def status(home: Home, guard: GuardOption = None, output: OutputOption = "text") -> None:
+def status(
+    place: Place,
+    guard: GuardOption = None,
+    everywhere: AllNamespacesOption = False,
+    selector: SelectorOption = None,
+    output: OutputOption = "text",
+) -> None:
     """What serves, what is wanted, and what the guard is doing.
 
     Example: deployguard status -o json
+
+    Example: deployguard status -A -l tier=front
     """
+    import msgspec
+
     from deployguard import clock
     from deployguard.report.status import status_rows, status_text
 
     output_format(output, "text", "json", "yaml")
+    home = place.anywhere(everywhere=everywhere, selector=selector)
     names = [only_guard(home, guard)] if guard else home.guards()
-    documents = [home.store(name).load()[0] for name in names]
-    rows = status_rows([(document, home.view(document)) for document in documents], clock.now(), stopped=home.stopped())
+
+    def seen(name: str) -> tuple[Document, TargetView | None]:
+        document = home.store(name).load()[0]
+        return msgspec.structs.replace(document, guard=name), home.view(document)
+
+    rows = status_rows(_side_by_side(seen, names), clock.now(), stopped=home.stopped())
     if output == "text":
         typer.echo(status_text(rows, clock.now()).rstrip("\n") if rows else f"no guard has run in {home.where} yet")
         return
     write_data(rows, output)
+
+
+def _side_by_side(look: Callable[[str], T], names: list[str]) -> list[T]:
+    """What each name gives, in their order; several are looked at at once."""
+    if len(names) <= 1:
+        return [look(name) for name in names]
+    import concurrent.futures as cf
+
+    with cf.ThreadPoolExecutor(LOOKS) as pool:
+        return list(pool.map(look, names))
 
 
 def watch(

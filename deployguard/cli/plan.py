@@ -42,6 +42,8 @@ def plan(
 
     Example: deployguard plan -f guard.yaml --image shop/web:1.9 -o markdown
     """
+    import msgspec
+
     from deployguard.engine.begin import current_stable, refusal
     from deployguard.files.shipped import shipped_names, shipped_policy
     from deployguard.report.plan import plan_report
@@ -60,6 +62,7 @@ def plan(
     document = store.load()[0]
     known = current_stable(document, view)
     stable = workload.begun(view, known.version if known else None)
+    document = msgspec.structs.replace(document, names={**workload.names(view), **document.names})
     made = workload.candidate(change_of(release, config, image, manifest, setting), stable, document, differ=True)
     traffic_known, sources = expected(
         workload,
@@ -75,7 +78,7 @@ def plan(
         stable,
         made.version,
         view.wanted,
-        {**workload.names(view), **document.names, **made.names},
+        {**document.names, **made.names},
         traffic_known,
         made.diff,
         sources=sources,

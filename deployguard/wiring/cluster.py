@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deployguard.errors import DeployguardError
+from deployguard.kube import paths
 from deployguard.kube.client import Kube
+from deployguard.model.document import Document
 from deployguard.stores import kube as kube_store
 from deployguard.stores import kube_stop
 from deployguard.stores.kube import KubeStore
@@ -18,8 +20,9 @@ from deployguard.targets.kubernetes.marks import WorkloadRef
 from deployguard.targets.kubernetes.references import ConfigRef
 from deployguard.wiring.cluster_workload import ClusterWorkload, Guarded
 
+WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet")
+
 if TYPE_CHECKING:
-    from deployguard.model.document import Document
     from deployguard.model.guard import GuardFile
     from deployguard.model.target import TargetView
     from deployguard.wiring.guard import Rig
@@ -53,6 +56,12 @@ def _cache(kube: Kube, namespace: str) -> Path:
     return root / "deployguard" / "clusters" / hashlib.sha256(kube.server.encode()).hexdigest()[:10] / namespace
 
 
+def _place(document: object) -> tuple[str, str, str] | None:
+    """Kind, namespace and name of the workload that a saved document guards."""
+    rollout = document.rollout if isinstance(document, Document) else None
+    return (rollout.place["kind"], rollout.place["namespace"], rollout.place["name"]) if rollout is not None and rollout.place else None
+
+
 class ClusterHome:
     """A namespace of a cluster; all of them with `everywhere`, where guards are called `namespace/name`."""
 
@@ -63,6 +72,7 @@ class ClusterHome:
         self._flags = flags
         self._everywhere = everywhere
         self._owners: dict[str, dict[str, Any]] = {}
+        self._labels = ""
 
     @functools.cached_property
     def kube(self) -> Kube:
@@ -76,8 +86,21 @@ class ClusterHome:
 
     def guards(self) -> list[str]:
         """The names of all guards with anything saved here, sorted."""
-        found = kube_store.guards(self.kube, None if self._everywhere else self.kube.namespace)
-        return sorted(f"{namespace}/{name}" if self._everywhere else name for namespace, name in found)
+        namespace = None if self._everywhere else self.kube.namespace
+        found = kube_store.documents(self.kube, namespace)
+        if self._labels:
+            chosen = {one for kind in WORKLOADS for one in self._labelled(kind, namespace)}
+            found = [one for one in found if _place(one[2]) in chosen]
+        return sorted(f"{where}/{name}" if self._everywhere else name for where, name, _ in found)
+
+    def select(self, labels: str) -> None:
+        """From now on only guards of workloads that carry these labels are known."""
+        self._labels = labels
+
+    def _labelled(self, kind: str, namespace: str | None) -> list[tuple[str, str, str]]:
+        path = paths.workloads(kind, namespace or "")
+        found = self.kube.list(path, {"labelSelector": self._labels})
+        return [(kind, one["metadata"]["namespace"], one["metadata"]["name"]) for one in found]
 
     def own(self, guard: str, workload: ClusterWorkload) -> None:
         """What is saved for the guard from now on belongs to its workload, and goes with it."""

@@ -101,6 +101,10 @@ class Home(Protocol):
         """The options by which another process finds this home."""
         ...
 
+    def select(self, labels: str) -> None:
+        """From now on only guards of workloads that carry these labels are known. Raises `UserError` where there are no labels."""
+        ...
+
 
 class FileHome:
     """A state directory of this machine."""
@@ -179,6 +183,10 @@ class FileHome:
     def flags(self) -> list[str]:
         """The options by which another process finds this home."""
         return ["--state", str(self.root)]
+
+    def select(self, labels: str) -> None:
+        """Fleets carry no labels."""
+        raise UserError(f"`-l {labels}` is for guards of a cluster", hint="name a guard of this machine with `--guard`")
 
 
 def only_guard(home: Home, given: str | None) -> str:
