@@ -19,18 +19,20 @@ EXPOSING = (Advancing, Analyzing, Holding)
 def needs(policy: Policy, rollout: Rollout | None, view: TargetView | None) -> dict[str, tuple[str, ...]]:
     """The paths to read for each check: stable's alone before the exposure, the arms that have instances while it is judged.
 
-    Journeys are also walked as users come (`all`). Nothing is read on the way back, but journeys after it.
+    Journeys are also walked as users come (`all`), unless the target has listeners and none for that. Nothing is read on the way back,
+    but journeys after it.
     """
     if rollout is None or rollout.terminal or view is None:
         return {}
     wanted: dict[str, tuple[str, ...]] = {}
+    entered = "all" in view.listeners or not view.listeners
     for check in policy.checks:
         journey = check.source == "probe"
         if isinstance(rollout.phase, Waiting):
             wanted[check.name] = (STABLE,)
         elif isinstance(rollout.phase, JUDGED):
-            wanted[check.name] = arms(rollout, view) + (("all",) if journey else ())
-        elif isinstance(rollout.phase, (RollingBack, Verifying)) and journey:
+            wanted[check.name] = arms(rollout, view) + (("all",) if journey and entered else ())
+        elif isinstance(rollout.phase, (RollingBack, Verifying)) and journey and entered:
             wanted[check.name] = ("all",)
     return wanted
 

@@ -7,6 +7,7 @@ import pytest
 
 from deployguard.engine import begin
 from deployguard.engine.begin import Wish
+from deployguard.engine.needs import needs
 from deployguard.engine.stages import fitted, pace, planned
 from deployguard.model.document import Document, Quarantined
 from deployguard.model.policy import Policy
@@ -209,3 +210,17 @@ def test_what_runs_is_stable_although_nobody_told_us() -> None:
     assert new.rollout.stable == NEXT
     condemned = msgspec.structs.replace(document, quarantine=(Quarantined(NEXT.release, START, "r0", "bad"),))
     assert begin.current_stable(condemned, view).version == NEW
+
+
+def test_journeys_are_walked_by_the_ways_that_there_are() -> None:
+    """A workload that no Service takes in is walked at its pods alone; without any listener all ways are asked, and say so."""
+    sim = surge_sim(policy={"checks": [{"name": "login", "source": "probe", "steps": [{"get": "/login"}]}]})
+    sim.begin()
+    rollout = msgspec.structs.replace(sim.document().rollout, phase=Analyzing(0, START, START))
+    view = sim.target.observe()
+    pods = msgspec.structs.replace(view, listeners={"stable": "http://10.0.0.1:80", "candidate": "http://10.0.0.2:80"})
+    both = msgspec.structs.replace(view, listeners={**pods.listeners, "all": "http://10.0.0.9:80"})
+
+    assert needs(sim.policy, rollout, view) == needs(sim.policy, rollout, both)
+    assert "all" in needs(sim.policy, rollout, both)["login"]
+    assert "all" not in needs(sim.policy, rollout, pods)["login"]
