@@ -10,7 +10,7 @@ WAITERS ?= 5
 DATA ?=
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup demo test test-core test-e2e test-alone test-cluster test-full full-core full-e2e full-alone full-cluster full-cluster-old cluster cluster-down check format coverage bench bench-kubernetes bench-decisions soak lock clean
+.PHONY: help setup demo test test-core test-e2e test-alone test-cluster test-full full-core full-e2e full-alone full-cluster full-cluster-many full-cluster-alone full-cluster-old cluster cluster-down check format coverage bench bench-kubernetes bench-decisions soak lock clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
@@ -54,9 +54,13 @@ full-e2e: $(STAMP)
 full-alone: $(STAMP)
 	$(BIN)/python -m pytest -n 0 -m "full and alone and not cluster"
 
-full-cluster: cluster
+full-cluster: full-cluster-many full-cluster-alone
+
+full-cluster-many: cluster
 	$(BIN)/python -m tests.cluster tools || echo "WITHOUT HELM: its tests will be skipped"
 	DEPLOYGUARD_REQUIRE_CLUSTER=1 $(BIN)/python -m pytest -n $(WAITERS) --dist worksteal -m "cluster and not alone"
+
+full-cluster-alone: cluster
 	DEPLOYGUARD_REQUIRE_CLUSTER=1 $(BIN)/python -m pytest -n 0 -m "cluster and alone"
 
 # What the API server does must hold two minors back as well; without containers, so the contracts of the API alone.
