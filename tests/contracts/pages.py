@@ -27,7 +27,8 @@ PROTOBUF = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFa
 class Servers:
     """Instances, each with a page, which may be one for each format."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self._host = host
         self.accepted: list[str] = []
         self.binary: list[tuple[str, bool]] = []
         self._servers: list[ThreadingHTTPServer] = []
@@ -57,7 +58,7 @@ class Servers:
             def log_message(self, *args: object) -> None:
                 pass
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server = ThreadingHTTPServer((self._host, 0), Handler)
         server.daemon_threads = True
         self._servers.append(server)
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()

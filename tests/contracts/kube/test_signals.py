@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 
 from deployguard import clock
@@ -27,7 +28,9 @@ from tests.cluster import manifests
 from tests.cluster.api import Api, until
 from tests.cluster.fixtures import Cluster, Service
 from tests.contracts.kube.kubeconfigs import kubeconfig, parts
+from tests.contracts.pages import NOW, Servers
 from tests.contracts.shop import Shop
+from tests.contracts.test_scrape_native import NATIVE
 
 pytestmark = pytest.mark.cluster
 
@@ -125,6 +128,18 @@ def nobody(cluster: Cluster) -> Kube:
     return connect(kubeconfig=str(cluster.kubeconfig), as_user="nobody", timeout=PATIENT)
 
 
+@pytest.fixture
+def stand_in(node: Cluster, api: Api, namespace: str) -> str:
+    """A pod on the node's own network, in whose place servers of the test answer; its address without a port."""
+    if node.rig is None:
+        pytest.skip("the node of a cluster elsewhere is not this machine")
+    pod = {"hostNetwork": True, "containers": [{"name": "pause", "image": "localhost/pause:1", "imagePullPolicy": "IfNotPresent"}]}
+    path = f"/api/v1/namespaces/{namespace}/pods"
+    api.create(path, {"metadata": {"name": "outside", "labels": {"app": "outside"}}, "spec": pod})
+    until("the pod runs", lambda: api.get(f"{path}/outside")["status"].get("podIP"))
+    return f"kube://{namespace}/outside"
+
+
 # Metrics
 
 
@@ -165,6 +180,34 @@ def test_pages_that_cannot_be_reached(api: Api, kube: Kube, nobody: Kube, namesp
     assert (absent.reason, "no such pod" in absent.detail) == ("error", True), absent
     assert isinstance(forbidden, Missing)
     assert (forbidden.reason, 'resources: ["pods/proxy"]' in forbidden.detail) == ("error", True), forbidden
+
+
+def test_many_pages_at_once_each_asked_once_a_tick(stand_in: str, kube: Kube) -> None:
+    """Two checks ask each of thirty pods once, a silent pod delays nobody else, and native histograms come as protobuf."""
+    servers, pool = Servers("0.0.0.0"), ScrapePool(6.0, kube)
+    silent = socket.create_server(("0.0.0.0", 0))
+
+    def pod(one: Instance) -> Instance:
+        return msgspec.structs.replace(one, address=f"{stand_in}:{one.address.rpartition(':')[2]}")
+
+    crowd = [pod(servers.add(b'requests_total{code="500"} 1\nrequests_total{code="200"} 2\n')) for _ in range(30)]
+    frozen = Instance("f", "frozen", VERSION, VERSION, True, started=NOW, address=f"{stand_in}:{silent.getsockname()[1]}")
+    native = pod(servers.add((NATIVE / "page.txt").read_bytes(), (NATIVE / "page.pb").read_bytes(), "text/plain; version=0.0.4"))
+    checks = [ScrapeCheck(name="a", bad=f'requests_total{{code="{code}"}}', total="requests_total") for code in (500, 200)]
+    sources = [ScrapeSource(check, pool) for check in checks]
+    latency = ScrapeSource(ScrapeCheck(name="h", histogram="plain_seconds"), pool)
+    answers = [source.read(CANDIDATE, (*crowd, frozen), None, NOW) for source in sources]
+    histogram = latency.read(CANDIDATE, (native,), None, NOW)
+    pool.close()
+    silent.close()
+    servers.close()
+    for answer, bad in zip(answers, (1, 2), strict=True):
+        assert isinstance(answer, Counters)
+        assert set(answer.by_instance.values()) == {Counter(bad, 3)}
+        assert (len(answer.by_instance), answer.unread) == (30, ("frozen",))
+    assert len(servers.accepted) == 30 + 2
+    assert isinstance(histogram, Buckets)
+    assert sum(histogram.by_instance[native.uid]) == 1100
 
 
 def test_an_api_server_that_freezes_is_a_timeout(api: Api, relay: Relay, relayed: Kube, deploy: Callable[..., Service]) -> None:
@@ -220,16 +263,13 @@ def test_lines_of_pods_are_counted_once(api: Api, kube: Kube, nobody: Kube, depl
 
 
 @pytest.fixture
-def outside(node: Cluster, api: Api, namespace: str) -> Iterator[tuple[Shop, str, str]]:
-    """A service of the test's own that answers in the place of a pod on the node's network; the pod's address, and its Service's."""
+def outside(stand_in: str, api: Api, namespace: str) -> Iterator[tuple[Shop, str, str]]:
+    """A service of the test's own that answers in the place of a pod; the pod's address, and its Service's."""
     shop = Shop("0.0.0.0")
     base = f"/api/v1/namespaces/{namespace}"
-    pod = {"hostNetwork": True, "containers": [{"name": "pause", "image": "localhost/pause:1", "imagePullPolicy": "IfNotPresent"}]}
-    api.create(f"{base}/pods", {"metadata": {"name": "outside", "labels": {"app": "outside"}}, "spec": pod})
     api.create(f"{base}/services", manifests.service("outside", shop.port))
-    until("the pod runs", lambda: api.get(f"{base}/pods/outside")["status"].get("podIP"))
-    until("the Service has it", lambda: api.get(f"{base}/endpoints/outside").get("subsets"))
-    yield shop, f"kube://{namespace}/outside:{shop.port}", f"kube-service://{namespace}/outside:http"
+    until("the Service has it", lambda: api.ask("GET", f"{base}/endpoints/outside").body.get("subsets"))
+    yield shop, f"{stand_in}:{shop.port}", f"kube-service://{namespace}/outside:http"
     shop.close()
 
 
