@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.cluster.places import NODE, NODE_ADDRESS, SERVICE_FIRST, ClusterError, Place
 
-CURVE = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc")
+CURVE = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
 DAYS = "3650"
 API_NAMES = ",".join(
     ["DNS:localhost", *(f"DNS:kubernetes{rest}" for rest in ("", ".default", ".default.svc", ".default.svc.cluster.local"))]
