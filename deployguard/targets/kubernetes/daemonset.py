@@ -13,7 +13,7 @@ from typing import Any
 
 from deployguard import clock
 from deployguard.kube.client import Kube
-from deployguard.model.target import Desired
+from deployguard.model.target import Desired, TargetView
 from deployguard.targets.kubernetes import inplace, promotion
 from deployguard.targets.kubernetes.content import Contents
 from deployguard.targets.kubernetes.doom import condition
@@ -51,6 +51,11 @@ class DaemonSetTarget(InPlaceTarget):
         self._pool = pool
         self._pools: dict[str, str] = {}
         self._pools_read: float | None = None
+
+    def observe(self) -> TargetView:
+        """What runs where now. Where pools are named their nodes are read first: without the right to it nothing is begun."""
+        self._pools_of_nodes()
+        return super().observe()
 
     def _wanted(self, workload: Json) -> int:
         return int((workload.get("status") or {}).get("desiredNumberScheduled", 0))
