@@ -106,13 +106,15 @@ def test_an_orphaned_canary_is_adopted(api: Api, namespace: str) -> None:
 
 
 def test_a_replacement_without_a_resource_version_is_blind(api: Api, namespace: str) -> None:
-    """PUT without resourceVersion overwrites what another wrote meanwhile; with a stale one it is a conflict."""
+    """PUT without resourceVersion, or with "0", overwrites what another wrote meanwhile; with a stale one it is a conflict."""
     body = api.create(configmaps(namespace), manifests.configmap("state", {"a": "1"}))
     path = f"{configmaps(namespace)}/state"
     api.merge(path, {"data": {"a": "2"}})
     assert api.ask("PUT", path, body).status == 409
     assert api.ask("PUT", path, manifests.configmap("state", {"a": "3"})).status == 200
-    assert api.get(path)["data"] == {"a": "3"}
+    body["metadata"]["resourceVersion"] = "0"
+    assert api.ask("PUT", path, body).status == 200
+    assert api.get(path)["data"] == {"a": "1"}
 
 
 def test_what_belongs_to_nobody_alive_is_collected(api: Api, namespace: str) -> None:
