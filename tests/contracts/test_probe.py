@@ -171,6 +171,40 @@ def test_paths_may_change_while_it_walks(shop: Shop, pool: ProbePool) -> None:
         other.close()
 
 
+def test_several_bases_of_a_path_are_walked_in_turn(shop: Shop, pool: ProbePool) -> None:
+    """Each walk stays on one of them from end to end, so that one instance's cookies never reach another."""
+    other = Shop()
+    try:
+        source = ProbeSource(check({"post": "/login", "form": {"user": "ada"}}, {"get": "/account"}), pool)
+        pool.paths({"candidate": f"{shop.url}, {other.url}"})
+        until(lambda: len(runs(source, "candidate")) >= 4)
+        assert all(run.ok for run in runs(source, "candidate"))
+        assert all(len([path for path, _, _ in one.requests if path == "/login"]) >= 2 for one in (shop, other))
+    finally:
+        pool.close()
+        other.close()
+
+
+def test_absolute_urls_are_walked_as_users_come_without_a_listener(shop: Shop, pool: ProbePool) -> None:
+    """Where nobody says how users come, a journey that says it itself is walked there; one of paths alone is not."""
+    absolute = ProbeSource(check({"get": f"{shop.url}/home"}, name="absolute"), pool)
+    relative = ProbeSource(check(name="relative"), pool)
+    pool.paths({"candidate": shop.url})
+    assert until(lambda: runs(absolute, "all"))[0].ok
+    assert until(lambda: runs(relative, "candidate"))[0].ok
+    assert reason(relative, "all") == "no_instance"
+
+
+def test_an_address_behind_an_api_server_needs_one(pool: ProbePool) -> None:
+    """Without an API server at hand nothing is walked, and it is said which address needs it."""
+    source = ProbeSource(check(), pool)
+    pool.paths({"candidate": "kube://shop/web-1:8080"})
+    answer = look(source, "candidate")
+    assert isinstance(answer, Missing)
+    assert answer == Missing("error", "kube://shop/web-1:8080 is behind an API server, and none is at hand")
+    assert pool.pid is None
+
+
 def test_an_arm_that_stays_empty_becomes_missing(shop: Shop, pool: ProbePool) -> None:
     """First nothing is known yet, then the arm is known to have no instance; an instance that comes is walked."""
     shop.absent = True
