@@ -186,6 +186,10 @@ def _known(contents: Contents, config: str) -> dict[ConfigRef, str]:
 def _write_template(draft: _Draft, workload: Mapping[str, Any], desired: Desired, contents: Contents) -> None:
     """The workload gets the template of its version, and the pace at which the controller replaces pods."""
     record, spec, version = draft.record, workload["spec"], main(desired)
+    if desired.full:
+        # No promotion without its way back: both are read, and verified, before anything is replaced.
+        contents.template(desired.stable.release)
+        contents.config(desired.stable.config)
     was = record.was
     # A template that carried no config digest must come back without one, or its ReplicaSet is not used again.
     config = was.config if was is not None and effective(was, record.base) == version else version.config

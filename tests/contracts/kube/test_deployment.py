@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 
 import msgspec
 import pytest
 
 from deployguard.errors import StaleView
+from deployguard.model.version import Version
 from deployguard.targets.kubernetes import marks
+from deployguard.targets.kubernetes.references import ConfigRef
+from deployguard.targets.kubernetes.settings import ConfigContent
+from tests.cluster.api import until
+from tests.cluster.fixtures import ready
+from tests.cluster.manifests import CONFIG_FILE
 from tests.contracts.kube.stage import Stage, Watched, conf, runs
 
 pytestmark = pytest.mark.cluster
@@ -100,6 +107,34 @@ def test_a_configuration_goes_as_a_pair_and_comes_back_as_one(stage: Set) -> Non
     assert (yard.source(), back.adopted, back.source) == (text, stable, stable)
     source = yard.api.get(f"/api/v1/namespaces/{yard.namespace}/configmaps/web-config")
     assert "deployguard" not in {e["manager"] for e in source["metadata"]["managedFields"]}
+
+
+def test_a_secret_goes_as_a_pair_too(stage: Set) -> None:
+    """The canary mounts a copy of the Secret with the candidate's values; a promotion writes them into the Secret itself."""
+    yard = stage(1)
+    keys, text = ConfigRef("Secret", "web-keys"), {name: conf(CONFIG_VERSION=name) for name in "ab"}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": keys.name}, "stringData": {CONFIG_FILE: text["a"]}}
+    path = f"/api/v1/namespaces/{yard.namespace}/secrets"
+    yard.api.create(path, secret)
+    template = yard.workload()["spec"]["template"]
+    pod = {**template["spec"], "volumes": [{"name": "keys", "secret": {"secretName": keys.name}}]}
+    pod["containers"][0]["volumeMounts"] = [{"name": "keys", "mountPath": "/etc/shop"}]
+    yard.api.merge(yard.service.path, {"spec": {"template": {**template, "spec": pod}}})
+    until("the pods mount the Secret", lambda: ready(yard.api, yard.service))
+    yard.config = (keys,)
+    stable, contents = yard.stable(), yard.target().contents()
+    changed = ConfigContent.of({**secret, "type": "Opaque", "stringData": {CONFIG_FILE: text["b"]}})
+    candidate = Version(stable.release, contents.admit_config({keys: changed}))
+    view = yard.drive(yard.wish(stable, candidate, 1), runs(candidate, 1))
+    (canary,) = yard.canaries()
+    (volume,) = canary["spec"]["template"]["spec"]["volumes"]
+    assert volume["secret"]["secretName"] == contents.pins(candidate.config)[keys]
+    assert (view.source, view.source_changed) == (stable, "")
+    yard.drive(yard.wish(stable, candidate, 1, full=True, pace=1), runs(candidate, 1))
+    values = [base64.b64decode(yard.api.get(f"{path}/{keys.name}")["data"][CONFIG_FILE]).decode()]
+    yard.drive(yard.wish(stable), runs(stable, 1))
+    values.append(base64.b64decode(yard.api.get(f"{path}/{keys.name}")["data"][CONFIG_FILE]).decode())
+    assert values == [text["b"], text["a"]]
 
 
 def test_an_outdated_word_is_refused_and_the_same_one_changes_nothing(stage: Set) -> None:

@@ -7,13 +7,11 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from deployguard import clock
 from deployguard.errors import StaleView
 from deployguard.targets.kubernetes import marks
-from deployguard.targets.kubernetes.reap import reap
 from tests.cluster.api import until
 from tests.cluster.fixtures import Cluster
-from tests.contracts.kube.stage import Stage, Watched, conf, runs
+from tests.contracts.kube.stage import Stage, conf, runs
 
 pytestmark = pytest.mark.cluster
 Set = Callable[..., Stage]
@@ -103,26 +101,6 @@ def test_a_fence_that_vanished_is_shown_as_it_is(stage: Set) -> None:
     assert yard.canaries() == []
 
 
-def test_a_canary_that_nobody_drives_is_taken_back(stage: Set) -> None:
-    """When its time has passed the reaper deletes it and marks the fence; under that fence nothing is exposed again."""
-    yard = stage(1)
-    before, stable = yard.pods(), yard.stable()
-    candidate = yard.candidate(stable, {"VERSION": "v2"})
-    told = yard.wish(stable, candidate, 1)
-    yard.drive(told, runs(candidate, 1))
-    assert reap(yard.kube, [yard.namespace], clock.now()) == []
-    yard.drive(told := yard.wish(stable, candidate, 1, lease=0.001), runs(candidate, 1))
-    (taken,) = until("the time has passed", lambda: reap(yard.kube, [yard.namespace], clock.now()))
-    assert (taken.workload.name, taken.fence, taken.replicas) == ("web", told.fence, 1)
-    view = yard.see("the candidate is gone", lambda view: not view.running(candidate))
-    assert (view.retreated, view.pending, yard.canaries(), yard.pods()) == (told.fence, False, [], before)
-    with pytest.raises(StaleView):
-        yard.tell(told)
-    with pytest.raises(StaleView):
-        yard.target().renew(told.fence, 60.0)
-    yard.drive(yard.wish(stable, candidate, 1), runs(candidate, 1))
-
-
 def test_a_canary_of_a_workload_that_was_made_anew_is_a_stray(stage: Set, cluster: Cluster) -> None:
     """A canary left behind by `--cascade=orphan` is shown as exposed, and goes with the next word, or with the reaper."""
     yard = stage(1)
@@ -152,18 +130,3 @@ def test_the_sources_of_others_are_not_taken_over(stage: Set, cluster: Cluster) 
     answer = yard.api.ask("PATCH", path, manifest, "application/apply-patch+yaml")
     conflicts = [cause["message"] for cause in answer.body.get("details", {}).get("causes", [])]
     assert not [text for text in conflicts if "deployguard" in text]
-
-
-def test_a_create_that_lands_late_exposes_nothing(stage: Set) -> None:
-    """A canary that was made and never exposed is collected by the reaper when its time has passed."""
-    yard = stage(1)
-    stable = yard.stable()
-    candidate = yard.candidate(stable, {"VERSION": "v2"})
-    yard.drive(yard.wish(stable), runs(stable, 1))
-    watched = Watched(yard.kube, left=1)
-    with pytest.raises(BaseException):  # noqa: B017, PT011 - the driver dies
-        yard.tell(yard.wish(stable, candidate, 1, lease=0.001), yard.target(watched))
-    assert [c["spec"]["replicas"] for c in yard.canaries()] == [0]
-    (taken,) = until("the time has passed", lambda: reap(yard.kube, [yard.namespace], clock.now()))
-    assert taken.replicas == 0
-    assert (yard.canaries(), marks.number(yard.workload(), marks.RETREATED)) == ([], None)
