@@ -33,6 +33,8 @@ EVENTS_EVERY = 1.0
 MOST_SHAPES = 64
 """Templates that are remembered in short."""
 TAIL_LINES = 20
+_NO_LOG = ("unable to retrieve container logs for ", "failed to try resolving symlinks in path ")
+"""What a node answers, as if it were the log, when a container and its log are gone."""
 TAIL_BYTES = 2048
 
 
@@ -166,7 +168,7 @@ class Eyes:
             if key in self._tails:
                 found[marks.uid(pod)] = self._tails[key]
             else:
-                jobs[marks.uid(pod), key] = self._start(self._log, marks.name(pod), container, previous)
+                jobs[marks.uid(pod), key] = self._start(self._last_words, marks.name(pod), container, number, previous)
         for (uid, key), job in jobs.items():
             found[uid] = self._tails[key] = job.result()
         if len(self._tails) > 1000:
@@ -221,6 +223,14 @@ class Eyes:
     def _events_of(self, uid: str) -> list[Json]:
         return self._kube.list(paths.events(self._ref.namespace), {"fieldSelector": f"involvedObject.uid={uid}"})
 
+    def _last_words(self, pod: str, container: str, starts: int, previous: bool) -> tuple[str, ...]:
+        """What a container logged before it ended.
+
+        A node starts it again at once the first time: if it has done so since the pod was read, its log is the new container's.
+        """
+        said = self._log(pod, container, previous)
+        return said if previous or starts else self._log(pod, container, True) or said
+
     def _log(self, pod: str, container: str, previous: bool) -> tuple[str, ...]:
         wanted = {"container": container, "tailLines": str(TAIL_LINES), "previous": str(previous).lower()}
         try:
@@ -230,7 +240,7 @@ class Eyes:
         if found.status >= 400:
             return ()
         text = found.body[-TAIL_BYTES:].decode("utf-8", "replace")
-        return tuple(line for line in text.splitlines() if line.strip())[-TAIL_LINES:]
+        return () if text.startswith(_NO_LOG) else tuple(line for line in text.splitlines() if line.strip())[-TAIL_LINES:]
 
 
 def selector(workload: Mapping[str, Any]) -> str:
