@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 SILENT_AFTER = 3.0
 RESTART_AFTER = 10.0
 KEPT = 64
+MOST_BASES = 8
+"""Of the instances of an arm so many are walked to in turn."""
 _END_WITHIN = 2.0
 _SLACK = 1.0  # for a busy machine: the limit below is exactly what a hanging step takes
 _log = logging.getLogger(__name__)
@@ -119,7 +121,7 @@ class ProbePool:
         A path may have several bases, separated by commas, which are walked in turn. Where users come from outside (`all`), journeys
         with absolute URLs are walked also without a base.
         """
-        told = {path: [one.strip() for one in base.split(",") if one.strip()] for path, base in bases.items() if base}
+        told = {path: some for path, base in bases.items() if (some := _several(base))}
         near = self._doors({one for some in told.values() for one in some if behind(one)})
         known = {path: [near.get(one, one if "://" in one else f"http://{one}") for one in some] for path, some in told.items()}
         wanted = {UNPINNED: "", **{path: ",".join(some) for path, some in known.items()}}
@@ -308,6 +310,12 @@ class ProbeSource:
     def close(self) -> None:
         """End the walks of this check; the last check to close ends the prober."""
         self._pool.remove(self._check.name)
+
+
+def _several(base: str) -> list[str]:
+    """The bases of a path that can be walked to: not more than a few, and none whose port is not known."""
+    given = [one.strip() for one in base.split(",") if one.strip()]
+    return [one for one in given if behind(one) or not one.startswith(("kube://", "kube-service://"))][:MOST_BASES]
 
 
 def _journey(check: ProbeCheck) -> Journey:

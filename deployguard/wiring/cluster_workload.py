@@ -29,6 +29,7 @@ from deployguard.wiring.sources import Ways, page_timeout, sources_of
 from deployguard.wiring.workload import Candidate, Change
 
 if TYPE_CHECKING:
+    from deployguard.model.check import LogsCheck
     from deployguard.model.document import Document
     from deployguard.model.policy import Policy
     from deployguard.signals.logs import Logs
@@ -149,10 +150,10 @@ class ClusterWorkload:
         )
         return sources_of(policy, ways)
 
-    def _logs(self) -> Logs:
+    def _logs(self, check: LogsCheck) -> Logs:
         from deployguard.signals.podlogs import PodLogs
 
-        return PodLogs(self.kube, self.guarded.ref.namespace)
+        return PodLogs(self.kube, self.guarded.ref.namespace, check.container)
 
     def sinks(self) -> Sequence[Sink]:
         """Events on the workload: `kubectl describe` tells the story."""
@@ -182,7 +183,7 @@ class ClusterWorkload:
         """What the pods' pages say of the checks, and what cannot be guarded, or costs more than one would think."""
         from deployguard.wiring.remarks import remarks
 
-        found = remarks(policy, view.instances, clock.now(), proxy=self.kube)
+        found = remarks(policy, view.instances, clock.now(), proxy=self.kube, namespace=self.guarded.ref.namespace)
         notes = [*self.live.warnings, *self._reaper()]
         return found + [{"check": "", "text": text} for text in notes]
 

@@ -21,6 +21,7 @@ from deployguard.wiring.sources import Ways, page_timeout, sources_of
 from deployguard.wiring.workload import Candidate, Change, refuse_cluster_options
 
 if TYPE_CHECKING:
+    from deployguard.model.check import LogsCheck
     from deployguard.model.document import Document
     from deployguard.model.policy import Policy
     from deployguard.signals.logs import Logs
@@ -121,7 +122,8 @@ class FleetWorkload:
         )
         return sources_of(policy, ways)
 
-    def _logs(self) -> Logs:
+    def _logs(self, check: LogsCheck) -> Logs:
+        del check  # a process has one log
         from deployguard.signals.logs import FileLogs
 
         return FileLogs(lambda one: self.client.layout.log(one.id))

@@ -20,6 +20,7 @@ from deployguard.ports import Target
 from deployguard.signals.probe import ProbePool
 from deployguard.stores.readings import FileReadings
 from deployguard.wiring.home import FileHome, GuardStore, Home
+from deployguard.wiring.sources import patience_of
 from deployguard.wiring.workload import Workload
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ def rig(home: Home, guard: str, workload: Workload, policy: Policy, announce: It
         gone=gone,
         stopped=store.stopped,
         readings=readings,
+        patience=patience_of(policy),
     )
     return Rig(world, store, workload, announcer, probes, readings)
 

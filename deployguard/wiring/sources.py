@@ -27,7 +27,7 @@ class Ways:
 
     pool: ScrapePool
     probes: ProbePool
-    logs: Callable[[], Logs]
+    logs: Callable[[LogsCheck], Logs]
     balancer: Callable[[BalancerCheck], Source] | None = None
     namespace: str = ""
 
@@ -35,6 +35,11 @@ class Ways:
 def page_timeout(policy: Policy) -> float:
     """Seconds within which the pages of all instances must be there: most of a poll."""
     return min(0.8 * policy.interval.total_seconds(), LONGEST)
+
+
+def patience_of(policy: Policy) -> float:
+    """Seconds that one reading may take: a little more than the slowest source allows itself."""
+    return max([LONGEST, *(check.timeout.total_seconds() + 1 for check in policy.checks if check.source == "prometheus")])
 
 
 def sources_of(policy: Policy, ways: Ways) -> dict[str, Source]:
@@ -51,7 +56,7 @@ def _source(check: Check, ways: Ways) -> Source:
         case LogsCheck():
             from deployguard.signals.logs import LogsSource
 
-            return LogsSource(check, ways.logs())
+            return LogsSource(check, ways.logs(check))
         case PrometheusCheck():
             from deployguard.signals.prometheus import PrometheusSource
 
