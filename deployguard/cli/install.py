@@ -39,6 +39,9 @@ def install(
     secrets: Annotated[
         list[str] | None, typer.Option("--secrets", help="Secrets that are guarded, by name; without it no rule speaks of Secrets.")
     ] = None,
+    pools: Annotated[
+        bool, typer.Option("--node-pools", help="DaemonSets are guarded pool by pool (`target.pool`): a ClusterRole to list nodes, too.")
+    ] = False,
     image: Annotated[str | None, typer.Option("--image", help="For --reaper: an image that holds deployguard.")] = None,
     context: ContextOption = None,
     kubeconfig: KubeconfigOption = None,
@@ -67,7 +70,7 @@ def install(
     where = namespace if namespace is not None else connected(options).namespace
     if not _NAME.fullmatch(where):
         raise UserError(f"`--namespace {where}` is no name that a namespace can have", hint="lower case letters, digits and `-`")
-    parts = [pipeline_manifests(Pipeline(where, account, _kinds(kinds), tuple(_listed(secrets))))] if ci else []
+    parts = [pipeline_manifests(Pipeline(where, account, _kinds(kinds), tuple(_listed(secrets)), pools))] if ci else []
     if reaper and image:
         parts.append(reaper_manifests(where, image, _kinds(kinds)))
     typer.echo("---\n".join(parts), nl=False)

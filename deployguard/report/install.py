@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from deployguard.report.rbac import KINDS, Rule, pipeline_rules, reaper_rules
+from deployguard.report.rbac import KINDS, NODES, Rule, pipeline_rules, reaper_rules
 
 REAPER_LABEL = "deployguard.dev/reaper"
 """By which `plan` finds the CronJob."""
@@ -22,12 +22,13 @@ _RESTRICTED = {
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Who a pipeline is in a namespace, and which kinds of workloads and which Secrets it guards."""
+    """Who a pipeline is in a namespace, and which kinds of workloads and which Secrets it guards. `pools`: DaemonSets pool by pool."""
 
     namespace: str
     account: str
     kinds: tuple[str, ...]
     secrets: tuple[str, ...] = ()
+    pools: bool = False
 
 
 def pipeline_manifests(wanted: Pipeline) -> str:
@@ -36,7 +37,9 @@ def pipeline_manifests(wanted: Pipeline) -> str:
         f"# What a pipeline needs to guard {_kinds(wanted.kinds)} in the namespace {wanted.namespace}, and nothing more.",
         "# A token for it: kubectl create token " + f"{wanted.account} -n {wanted.namespace} --duration 2h",
     ]
-    return "\n".join([*head, *_account(wanted.account, wanted.namespace, pipeline_rules(wanted.kinds, wanted.secrets))]) + "\n"
+    own = _account(wanted.account, wanted.namespace, pipeline_rules(wanted.kinds, wanted.secrets))
+    nodes = _of_cluster(wanted) if wanted.pools else []
+    return "\n".join([*head, *own, *nodes]) + "\n"
 
 
 def reaper_manifests(namespace: str, image: str, kinds: Iterable[str] = KINDS) -> str:
@@ -56,14 +59,25 @@ def _kinds(kinds: Sequence[str]) -> str:
 def _account(name: str, namespace: str, rules: Iterable[Rule]) -> list[str]:
     metadata = f"metadata: {{name: {name}, namespace: {namespace}}}"
     lines = ["apiVersion: v1", "kind: ServiceAccount", metadata]
-    lines += ["---", "apiVersion: rbac.authorization.k8s.io/v1", "kind: Role", metadata, "rules:"]
+    return lines + _granted("Role", metadata, rules, name, name, namespace)
+
+
+def _of_cluster(wanted: Pipeline) -> list[str]:
+    """What belongs to no namespace. The name holds the namespace, so that several pipelines do not share one."""
+    name = f"{wanted.account}-{wanted.namespace}-nodes"
+    return _granted("ClusterRole", f"metadata: {{name: {name}}}", (NODES,), name, wanted.account, wanted.namespace)
+
+
+def _granted(kind: str, metadata: str, rules: Iterable[Rule], name: str, account: str, namespace: str) -> list[str]:
+    """A role with these rules, and its binding to the account."""
+    lines = ["---", "apiVersion: rbac.authorization.k8s.io/v1", f"kind: {kind}", metadata, "rules:"]
     for rule in rules:
         lines += [f"  # {line}" for line in textwrap.wrap(f"{rule.why[0].upper()}{rule.why[1:]}.", _WIDTH)]
         groups, resources, verbs = (json.dumps(part) for part in rule.fields().values())
         lines.append(f"  - {{apiGroups: {groups}, resources: {resources}, verbs: {verbs}}}")
-    lines += ["---", "apiVersion: rbac.authorization.k8s.io/v1", "kind: RoleBinding", metadata]
-    lines.append(f"roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: {name}}}")
-    lines.append(f"subjects: [{{kind: ServiceAccount, name: {name}, namespace: {namespace}}}]")
+    lines += ["---", "apiVersion: rbac.authorization.k8s.io/v1", f"kind: {kind}Binding", metadata]
+    lines.append(f"roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: {kind}, name: {name}}}")
+    lines.append(f"subjects: [{{kind: ServiceAccount, name: {account}, namespace: {namespace}}}]")
     return lines
 
 

@@ -43,7 +43,7 @@ PIPELINE = (
     Rule("apps", ("daemonsets",), ("get", "list", "patch"), "the guarded DaemonSet", ("DaemonSet",)),
     Rule("apps", ("controllerrevisions",), ("get", "list"), "the pod template behind each revision", ("StatefulSet", "DaemonSet")),
     Rule("", ("pods",), ("get", "list"), "which version runs where, and how it fares"),
-    Rule("", ("pods",), ("delete",), "pods that are replaced one by one, each by its uid", ("StatefulSet", "DaemonSet")),
+    Rule("", ("pods",), ("delete",), "pods that are replaced in place, or did not take a version back: one by one, each by its uid"),
     Rule("", ("pods/log",), ("get",), "the last words of an instance that died, and checks on logs"),
     Rule(
         "",
@@ -65,6 +65,9 @@ PIPELINE = (
     Rule("batch", ("cronjobs",), ("list",), "whether a reaper is there, for `plan` and `--require-reaper`"),
 )
 """What `run`, `plan`, `status` and the commands that ask need in the namespace of the workload."""
+
+NODES = Rule("", ("nodes",), ("list",), "the pools of nodes that change one after the other", ("DaemonSet",))
+"""What `target.pool` of a DaemonSet needs besides. Nodes belong to no namespace, so this one is of a ClusterRole."""
 
 REAPER = (
     Rule(

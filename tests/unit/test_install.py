@@ -35,6 +35,10 @@ def test_a_role_has_the_rules_of_the_kinds_that_are_guarded_and_the_reason_of_ea
     assert allows(with_secret, "get", "", "secrets")
     assert not allows(with_secret, "list", "", "secrets")
     assert KEY_SECRET in pipeline_manifests(Pipeline("shop", "ci", KINDS, ("web-tls",)))
+    assert "ClusterRole" not in made
+    pooled = objects(pipeline_manifests(Pipeline("shop", "ci", KINDS, pools=True)))
+    assert pooled["ClusterRoleBinding"]["roleRef"]["name"] == pooled["ClusterRole"]["metadata"]["name"]
+    assert [rule["resources"] for rule in pooled["ClusterRole"]["rules"]] == [["nodes"]]
 
 
 def test_the_reaper_is_found_by_the_plan_and_runs_a_command_that_is_there() -> None:
