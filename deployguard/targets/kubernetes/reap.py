@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -41,11 +41,29 @@ def reap(kube: Kube, namespaces: Iterable[str], now: dt.datetime) -> list[Reaped
     The workload then carries that its fence has retreated, before the canary goes: whoever drove it can never expose it again under
     that fence. A promotion that nobody drives goes on by itself; only its canary is taken away.
     """
-    wanted = {"labelSelector": marks.CANARY}
-    namespaces = list(namespaces)
-    canaries = [canary for namespace in namespaces for canary in kube.list(paths.workloads("Deployment", namespace), wanted)]
-    taken = [found for canary in canaries if (found := _reaped(kube, canary, now)) is not None]
-    return [*taken, *(found for namespace in namespaces for found in _reaped_in_place(kube, namespace, now))]
+    taken: list[Reaped] = []
+    for namespace in namespaces:
+        found = {kind: _marked(kube, kind, namespace) for kind in ("Deployment", *IN_PLACE)}
+        refusals = [marked for marked in found.values() if isinstance(marked, Forbidden)]
+        if len(refusals) == len(found):
+            raise refusals[0]
+        for kind, marked in found.items():
+            if isinstance(marked, Forbidden):
+                continue  # a reaper whose rights were printed for other kinds
+            for one in marked:
+                reaped = _reaped(kube, one, now) if kind == "Deployment" else _reaped_in_place(kube, kind, one, now)
+                taken += [reaped] if reaped is not None else []
+    return taken
+
+
+def _marked(kube: Kube, kind: str, namespace: str) -> list[Json] | Forbidden:
+    """The workloads of a kind that may have to be taken back: canaries, or workloads whose candidates run in place of stable pods."""
+    wanted = (marks.CANARY,) if kind == "Deployment" else (marks.UNTIL, marks.RETREATED)
+    try:
+        found = [one for mark in wanted for one in kube.list(paths.workloads(kind, namespace), {"labelSelector": mark})]
+    except Forbidden as error:
+        return error
+    return list({marks.uid(one): one for one in found}.values())
 
 
 def lapsed(canary: Json, now: dt.datetime) -> str:
@@ -79,32 +97,25 @@ def _reaped(kube: Kube, canary: Json, now: dt.datetime) -> Reaped | None:
     raise StaleView(f"could not take back {marks.name(canary)} of {ref}: the workload changes all the time")
 
 
-def _reaped_in_place(kube: Kube, namespace: str, now: dt.datetime) -> Iterator[Reaped]:
-    """What was taken back of workloads whose candidates run in place of stable pods: their own lease, or a retreat that is not complete."""
-    for kind in IN_PLACE:
-        path = paths.workloads(kind, namespace)
-        try:
-            marked = {marks.uid(one): one for mark in (marks.UNTIL, marks.RETREATED) for one in kube.list(path, {"labelSelector": mark})}
-        except Forbidden:
-            continue  # a reaper whose rights were printed for other kinds
-        for one in marked.values():
-            until, known = marks.number(one, marks.UNTIL), marks.told(one)
-            if known is None or (until is not None and now.timestamp() < until):
-                continue
-            if until is None and marks.number(one, marks.RETREATED) != known.desired.fence:
-                continue
-            ref = WorkloadRef(kind, one["metadata"]["namespace"], marks.name(one))
-            target = in_place_target(kube, ref)
-            try:
-                back = target.retreat()
-            except (FailedPrecondition, Conflict, NotFound) as error:
-                raise StaleView(f"could not take back the candidates of {ref}: it has changed since it was read") from error
-            finally:
-                target.close()
-            if back and until is not None:
-                yield Reaped(ref, marks.name(one), marks.fence_of(one), known.desired.count, lapsed(one, now))
-            elif back:
-                yield Reaped(ref, marks.name(one), marks.fence_of(one), 0, "it was not yet back where it was")
+def _reaped_in_place(kube: Kube, kind: str, workload: Json, now: dt.datetime) -> Reaped | None:
+    """What was taken back of a workload whose candidates run in place of stable pods: by its lease, or in a retreat not yet complete."""
+    until, known = marks.number(workload, marks.UNTIL), marks.told(workload)
+    if known is None or (until is not None and now.timestamp() < until):
+        return None
+    if until is None and marks.number(workload, marks.RETREATED) != known.desired.fence:
+        return None
+    ref = WorkloadRef(kind, workload["metadata"]["namespace"], marks.name(workload))
+    target = in_place_target(kube, ref)
+    try:
+        back = target.retreat()
+    except (FailedPrecondition, Conflict, NotFound) as error:
+        raise StaleView(f"could not take back the candidates of {ref}: it has changed since it was read") from error
+    finally:
+        target.close()
+    if not back:
+        return None
+    why = lapsed(workload, now) if until is not None else "it was not yet back where it was"
+    return Reaped(ref, ref.name, marks.fence_of(workload), known.desired.count, why)
 
 
 def _owner(kube: Kube, ref: WorkloadRef, uid: str) -> Json | None:

@@ -10,10 +10,13 @@ import pytest
 
 from deployguard.engine.health import doom
 from deployguard.errors import StaleView
+from deployguard.kube.client import connect
 from deployguard.model.target import TargetView
+from deployguard.report.rbac import Rule, pipeline_rules, reaper_rules
 from deployguard.targets.kubernetes import marks
 from deployguard.targets.kubernetes.reap import reap
 from tests.cluster.api import until
+from tests.cluster.fixtures import Cluster
 from tests.contracts.kube.stage import Stage, conf, runs
 from tests.contracts.kube.test_deployment_crashes import one_write_each
 
@@ -21,6 +24,17 @@ pytestmark = pytest.mark.cluster
 Set = Callable[..., Stage]
 KIND = "StatefulSet"
 WARMUP = dt.timedelta(seconds=30)
+
+
+def allowed(yard: Stage, cluster: Cluster, name: str, rules: tuple[Rule, ...]) -> Any:
+    """The API server as an account of the namespace that may do what the rules say, and nothing else."""
+    base, account = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{yard.namespace}", {"name": name, "namespace": yard.namespace}
+    head = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": name}}
+    yard.api.create(f"{base}/roles", {**head, "kind": "Role", "rules": [rule.fields() for rule in rules]})
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
+    subjects = [{"kind": "ServiceAccount", **account}]
+    yard.api.create(f"{base}/rolebindings", {**head, "kind": "RoleBinding", "roleRef": role, "subjects": subjects})
+    return connect(kubeconfig=str(cluster.kubeconfig), as_user=f"system:serviceaccount:{yard.namespace}:{name}", timeout=20.0)
 
 
 def strategy(yard: Stage) -> dict[str, Any]:
@@ -216,3 +230,22 @@ def test_every_write_may_be_the_last_of_its_driver(stage: Set) -> None:
     assert (yard.source(), len(names)) == (conf(CONFIG_VERSION="b"), 3)
     one_write_each(yard, yard.wish(stable), runs(stable, 2))
     assert (yard.source(), yard.workload()["spec"]) == (text, spec)
+
+
+def test_the_rights_that_are_printed_for_the_kind_suffice(stage: Set, cluster: Cluster) -> None:
+    """As the pipeline's account a pair is tried and promoted, as the reaper's another one is taken back; neither may do anything else."""
+    yard = stage(2, kind=KIND, config={"CONFIG_VERSION": "a"})
+    admin, reaper = yard.kube, allowed(yard, cluster, "reaper", reaper_rules([KIND]))
+    yard.kube = allowed(yard, cluster, "pipeline", pipeline_rules([KIND]))
+    stable = yard.stable()
+    candidate = yard.candidate(stable, {"VERSION": "v2"}, config=conf(CONFIG_VERSION="b"))
+    yard.drive(yard.wish(stable, candidate, 1), runs(candidate, 1))
+    yard.drive(yard.wish(stable, candidate, 2, full=True), runs(candidate, 2))
+    broken = yard.candidate(candidate, {"NEVER_READY": "1"})
+    yard.tell(yard.wish(candidate, broken, 1, by="web/r2"))
+    yard.see("it runs", lambda view: any(one.started for one in view.running(broken)))
+    later = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=120)
+    assert len(reap(reaper, [yard.namespace], later)) == 1
+    until("the reaper has nothing left to do", lambda: not reap(reaper, [yard.namespace], later))
+    yard.kube = admin
+    assert runs(candidate, 2)(yard.see("stable again", runs(candidate, 2)))
