@@ -78,21 +78,14 @@ class LogsSource:
             met = [one for one in asked if one.uid not in self._known]
             for one in met:
                 self._known[one.uid] = self._first(one, through, now)
-            # What an older process wrote since `through` comes with the next poll, as the growth of a count that began at 0.
-            due = {one.uid: self._known[one.uid].place for one in asked if not self._known[one.uid].fresh}
-            found = self._logs.pieces(due)
+            found = self._logs.pieces({one.uid: self._known[one.uid].place for one in asked})
             read, failed = dict[str, Counter](), dict[str, Failure]()
             for one in asked:
-                known = self._known[one.uid]
-                answer = found.get(one.uid, Piece(()))
-                known.fresh = False
-                if isinstance(answer, Piece):
-                    self._count(known, answer.lines)
-                    read[one.uid] = Counter(known.bad, known.total)
-                failure = answer if isinstance(answer, Failure) else Failure("lost", answer.lost) if answer.lost else None
-                if failure is not None:
-                    failed[one.id] = failure
-                    read.pop(one.uid, None)
+                answer = self._taken(self._known[one.uid], found[one.uid])
+                if isinstance(answer, Failure):
+                    failed[one.id] = answer
+                else:
+                    read[one.uid] = answer
         if not speaks(arm, asked, read):
             return missing(failed, len(asked))
         born = {one.uid: one.started for one in asked if one.uid in read and one.started is not None}
@@ -107,6 +100,17 @@ class LogsSource:
         if through is not None and one.started > through:
             return _Known(self._logs.follow(one, one.started))
         return _Known(self._logs.follow(one, through or now), fresh=True)
+
+    def _taken(self, known: _Known, answer: Piece | Failure) -> Counter | Failure:
+        """What the process has counted after this answer, or why that is not known."""
+        if isinstance(answer, Failure):
+            return answer
+        self._count(known, answer.lines)
+        if answer.lost:
+            return Failure("lost", answer.lost)
+        # What an older process wrote since `through` comes with the next poll, as the growth of a count that began at 0.
+        fresh, known.fresh = known.fresh, False
+        return Counter(0.0, 0.0) if fresh else Counter(known.bad, known.total)
 
     def _count(self, known: _Known, lines: tuple[str, ...]) -> None:
         for line in lines:

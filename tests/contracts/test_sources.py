@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import math
 import socket
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
 from deployguard.errors import WorldError
 from deployguard.model.base import decode, encode
-from deployguard.model.check import BalancerCheck, ProbeCheck, ScrapeCheck
+from deployguard.model.check import BalancerCheck, LogsCheck, ProbeCheck, PrometheusCheck, ScrapeCheck
 from deployguard.model.reading import Answer, Buckets, Counter, Counters, Gauges, Missing, Reading, Runs
 from deployguard.model.target import CANDIDATE, STABLE, Instance, Served
 from deployguard.model.version import Version
 from deployguard.ports import Source
 from deployguard.signals.balancer import BalancerSource
+from deployguard.signals.logs import FileLogs, LogsSource
 from deployguard.signals.probe import ProbePool, ProbeSource
+from deployguard.signals.prometheus import PrometheusSource
 from deployguard.signals.replay import Recorded, ReplayProbe, ReplaySource
 from deployguard.signals.scrape import ScrapePool, ScrapeSource
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 SECOND = dt.timedelta(seconds=1)
 VERSION = Version(release="sha256:aa")
-REASONS = {"timeout", "refused", "nan", "stale", "no_series", "no_instance", "prober", "edges", "error"}
+REASONS = {"timeout", "refused", "nan", "stale", "no_series", "no_instance", "no_port", "prober", "edges", "lost", "error"}
 
 
 class Ledger:
@@ -56,6 +61,14 @@ def served() -> Iterator[str]:
             self.end_headers()
             self.wfile.write(b'requests_total{code="500"} 3\nrequests_total{code="200"} 7\n')
             self.wfile.write(b'took_seconds_bucket{le="0.5"} 7\ntook_seconds_bucket{le="+Inf"} 10\ntook_seconds_count 10\n')
+
+        def do_POST(self) -> None:
+            """As a Prometheus that scraped the page."""
+            rows = [("requests_total", "500", "3"), ("requests_total", "200", "7"), ("sampled at", "", f"{NOW.timestamp()}")]
+            result = [{"metric": {"deployguard": name, "pod": "id-u", "code": code}, "value": [0, value]} for name, code, value in rows]
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps({"status": "success", "data": {"resultType": "vector", "result": result}}).encode())
 
         def log_message(self, *args: object) -> None:
             pass
@@ -96,6 +109,21 @@ def balancer(address: str) -> Source:
     return BalancerSource(BalancerCheck(name="a"), Ledger({"u": (10, 3)} if address else None))
 
 
+def prometheus(address: str) -> Source:
+    body = {"name": "a", "url": f"http://{address or closed_address()}", "bad": 'requests_total{code="500"}', "total": "requests_total"}
+    return PrometheusSource(PrometheusCheck.model_validate({**body, "lag": "0s", "timeout": "20s"}))
+
+
+def logs(address: str) -> Source:
+    path = Path(tempfile.mkdtemp()) / "log"
+    source = LogsSource(LogsCheck(name="a", bad="ERROR"), FileLogs(lambda _: path))
+    if address:  # what stood there before the first look is nobody's
+        path.touch()
+        source.read(CANDIDATE, (instance("u", address),), None, NOW)
+        path.write_text("ERROR\n" * 3 + "served\n" * 7)
+    return source
+
+
 def probe(address: str) -> Source:
     pool = ProbePool()
     pool.paths({CANDIDATE: address} if address else {})
@@ -110,7 +138,7 @@ def replay_probe(address: str) -> Source:
     return ReplayProbe(NOW, SECOND, {CANDIDATE: [1.0 if address else None]})
 
 
-SOURCES = [scrape, slow, latency, classes, gauge, balancer, probe, replay, replay_probe]
+SOURCES = [scrape, slow, latency, classes, gauge, prometheus, logs, balancer, probe, replay, replay_probe]
 
 
 def closed_address() -> str:
