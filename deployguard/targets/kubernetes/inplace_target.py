@@ -66,7 +66,7 @@ class InPlaceWriter(Writer):
         if operations := inplace.patch_of(scene.workload, reckoning, until):
             return Write("patch", self._path, operations, "workload")
         for source, content in reckoning.sources:
-            return self._source_write(source, content)
+            return self._source_write(source, content, desired.fence)
         self._refuse_foreign(desired, reckoning)
         return None
 
@@ -101,6 +101,10 @@ class InPlaceTarget(ABC):
     @abstractmethod
     def _victims(self, scene: Scene, desired: Desired, crew: Crew) -> Crew:
         """The pods that must be deleted now, because no controller replaces them."""
+
+    @abstractmethod
+    def _absent(self, workload: Json, told: Told | None, runs: Version) -> Version:
+        """The version that pods which should be there would run; `runs` is that of the template."""
 
     def observe(self) -> TargetView:
         """What runs where now, in a few reads side by side."""
@@ -242,7 +246,8 @@ class InPlaceTarget(ABC):
         if missing:
             failed = _recent(events.get(marks.uid(workload), []), crew)
             names = [one.name for one in crew]
-            found += unborn((), (), self._wanted(workload), names, place=marks.name(workload), version=runs, events=failed)
+            version = self._absent(workload, told, runs)
+            found += unborn((), (), self._wanted(workload), names, place=marks.name(workload), version=version, events=failed)
         return tuple(found)
 
 

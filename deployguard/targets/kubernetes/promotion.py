@@ -148,7 +148,11 @@ def _begin(draft: _Draft, desired: Desired, current: Shape | None, *, back: bool
 def sources_for(
     scene: Scene, desired: Desired, record: Told, contents: Contents
 ) -> tuple[tuple[tuple[Source, ConfigContent], ...], tuple[ConfigRef, ...]]:
-    """The sources that do not hold what the workload's version reads: those that may be written, and those that others edited."""
+    """The sources that do not hold what the workload's version reads: those that may be written, and those that others edited.
+
+    One that holds it already but could be written by a word before this one is written all the same, for its fence: a driver that
+    slept between its look and its write then meets another resourceVersion.
+    """
     want = main(desired).config
     if not scene.sources or want == NOTHING or (not desired.full and want == record.put):
         return (), ()
@@ -156,10 +160,14 @@ def sources_for(
     write, foreign = [], []
     for ref, digest in contents.digests(want).items():
         source = scene.sources.get(ref)
-        if source is None or source.digest == digest:
+        if source is None:
+            continue
+        holds = source.digest == digest
+        contested = any(digests.get(ref, digest) != digest for digests in ours)
+        if holds and (not contested or (source.obj is not None and marks.fence_of(source.obj) >= desired.fence)):
             continue
         began = record.sources.get(f"{ref.kind}/{ref.name}")
-        if any(digests.get(ref) == source.digest for digests in ours) or (desired.full and source.digest == began):
+        if holds or any(digests.get(ref) == source.digest for digests in ours) or (desired.full and source.digest == began):
             write.append((source, contents.config(want)[ref].content))
         else:
             foreign.append(ref)
@@ -263,8 +271,8 @@ def patch_of(workload: Mapping[str, Any], reckoning: Reckoning) -> list[Operatio
     ]
 
 
-def source_patch(source: Source, content: ConfigContent) -> list[Operation]:
-    """The patch that puts a content into a source, if it is still as it was read."""
+def source_patch(source: Source, content: ConfigContent, fence: int) -> list[Operation]:
+    """The patch that puts a content into a source, and the fence that wanted it, if the source is still as it was read."""
     assert source.obj is not None
     obj, fields = source.obj, content.fields(source.ref.kind)
     operations = [test("/metadata/resourceVersion", obj["metadata"]["resourceVersion"]), test("/metadata/uid", obj["metadata"]["uid"])]
@@ -273,7 +281,7 @@ def source_patch(source: Source, content: ConfigContent) -> list[Operation]:
             operations.append(add(f"/{name}", fields[name]))
         elif name in obj:
             operations.append(remove(f"/{name}"))
-    return operations
+    return [*operations, add("/metadata/labels", {**marks.labels(obj), marks.FENCE: str(fence)})]
 
 
 def owned(obj: Mapping[str, Any]) -> Iterator[str]:

@@ -68,7 +68,7 @@ class Writer:
         if stray := canaries.unwanted(scene, desired, runs=reckoning.runs):
             return self._deletion(stray)
         for source, content in reckoning.sources:
-            return self._source_write(source, content)
+            return self._source_write(source, content, desired.fence)
         self._refuse_foreign(desired, reckoning)
         return None
 
@@ -118,13 +118,18 @@ class Writer:
     def _deletion(self, canary: Json) -> Write:
         return Write("delete", self._canary_path(canary), None, "canary", marks.uid(canary))
 
-    def _source_write(self, source: Source, content: ConfigContent) -> Write:
+    def _source_write(self, source: Source, content: ConfigContent, fence: int) -> Write:
         ref = source.ref
         if source.obj is None:
-            body = {"apiVersion": "v1", "kind": ref.kind, "metadata": {"name": ref.name}, **content.fields(ref.kind)}
+            body = {
+                "apiVersion": "v1",
+                "kind": ref.kind,
+                "metadata": {"name": ref.name, "labels": {marks.FENCE: str(fence)}},
+                **content.fields(ref.kind),
+            }
             return Write("create", paths.contents(ref.kind, self._ref.namespace), body, ref)
         path = paths.content(ref.kind, self._ref.namespace, ref.name)
-        return Write("patch", path, promotion.source_patch(source, content), ref)
+        return Write("patch", path, promotion.source_patch(source, content, fence), ref)
 
     def _written(self, scene: Scene, write: Write) -> Scene:
         try:

@@ -32,12 +32,13 @@ class Crash(BaseException):
 
 
 class Watched:
-    """An API server whose writes are counted; after `left` more of them the caller dies."""
+    """An API server whose writes are counted. After `left` of them the caller dies; `nap` is what happens before a write of it."""
 
-    def __init__(self, kube: Kube, left: int | None = None) -> None:
+    def __init__(self, kube: Kube, left: int | None = None, nap: tuple[int, Callable[[], Any]] | None = None) -> None:
         self._kube = kube
         self._lock = threading.Lock()
         self.left = left
+        self.nap = nap
         self.writes: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -48,6 +49,8 @@ class Watched:
         def counted(path: str, *arguments: Any, **more: Any) -> Any:
             if self.left is not None and len(self.writes) >= self.left:
                 raise Crash
+            if self.nap is not None and len(self.writes) == self.nap[0]:
+                self.nap[1]()
             with self._lock:
                 self.writes.append(f"{name} {paths.place(path).resource}/{paths.place(path).name}")
             return real(path, *arguments, **more)

@@ -96,3 +96,23 @@ def test_a_slow_driver_exposes_nothing_after_the_way_back(stage: Set) -> None:
     with pytest.raises(StaleView):
         stale.shift(word, stale.observe().basis)
     assert yard.canaries() == []
+
+
+@pytest.mark.parametrize(("full", "before"), [(False, 0), (False, 1), (False, 2), (True, 0), (True, 1), (True, 2)])
+def test_a_driver_that_slept_before_a_write_finds_every_later_one_refused(stage: Set, full: bool, before: int) -> None:
+    """While it sleeps before one of its writes, another driver takes everything back: when it wakes, nothing of it has an effect."""
+    yard = stage(1, config={"CONFIG_VERSION": "a"})
+    stable, text = yard.stable(), yard.source()
+    candidate = yard.candidate(stable, {"VERSION": "v2"}, config=conf(CONFIG_VERSION="b"))
+    template = yard.workload()["spec"]["template"]
+    if full:
+        yard.drive(yard.wish(stable, candidate, 1), runs(candidate, 1))
+    word = yard.wish(stable, candidate, 1, full=full, pace=5 if full else 0)
+    back = yard.wish(stable)
+    sleepy = Watched(yard.kube, nap=(before, lambda: yard.drive(back, runs(stable, 1))))
+    with pytest.raises(StaleView):
+        yard.tell(word, yard.target(sleepy))
+    assert len(sleepy.writes) == (before + 1 if full else max(before + 1, 2)), "only the creation, which has no effect, is let through"
+    assert (yard.source(), yard.workload()["spec"]["template"]) == (text, template)
+    assert [c["spec"]["replicas"] for c in yard.canaries() if c["spec"]["replicas"]] == []
+    assert yard.target().observe().told == back
