@@ -52,8 +52,8 @@ class Forwarder:
             for address in wanted - self._doors.keys():
                 self._doors[address] = _Door(self, address)
             found = {address: door.url for address, door in self._doors.items()}
-        for door in closed:
-            door.close()
+        for door in closed:  # which takes a moment that nobody should wait for
+            threading.Thread(target=door.close, name="close door", daemon=True).start()
         return found
 
     def close(self) -> None:
@@ -89,7 +89,7 @@ class _Door:
         self._server = _Server(self)
         self.port = self._server.server_port
         self.url = f"http://127.0.0.1:{self.port}"
-        threading.Thread(target=self._server.serve_forever, args=(0.2,), name=f"door {address}", daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.5,), name=f"door {address}", daemon=True).start()
 
     def close(self) -> None:
         self._server.shutdown()

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
+from deployguard.errors import UserError
 from deployguard.model.reading import Answer, Counters, Missing, Window
 from deployguard.model.selector import parse_selector
 from deployguard.model.target import CANDIDATE, Arm, Instance
@@ -77,10 +78,11 @@ class PrometheusSource:
     def __init__(self, check: PrometheusCheck, *, namespace: str = "", environ: Mapping[str, str] | None = None) -> None:
         """`namespace`: series that carry the label `namespace` with another value are those of namesakes, and left out.
 
-        Raises `UserError` when a named secret is not in the environment, or the certificates cannot be read.
+        A secret that is not in the environment makes the readings missing, not the guard: whoever takes a candidate back needs no metrics.
         """
-        self._server = Server(check, environ)
-        self._read: _Series | _Windows = _Windows(check, self._server) if check.queried else _Series(check, self._server, namespace)
+        self._check, self._environ = check, environ
+        self._server: Server | None = None
+        self._read: _Series | _Windows = _Windows(check) if check.queried else _Series(check, namespace)
 
     def read(self, arm: Arm, instances: tuple[Instance, ...], through: dt.datetime | None, now: dt.datetime) -> Answer:
         """What the monitoring system knows of the arm's instances as of `lag` before `now`, or why it says nothing."""
@@ -88,9 +90,13 @@ class PrometheusSource:
         if not asked:
             return Missing("no_instance", f"no instance of the {arm} arm has started")
         try:
-            return self._read.answer(arm, asked, through, now)
+            server = self._server = self._server or Server(self._check, self._environ)
+        except UserError as error:
+            return Missing("error", error.message)
+        try:
+            return self._read.answer(server, arm, asked, through, now)
         except Refused as error:
-            return Missing(error.reason, f"{self._server.name}: {error}")
+            return Missing(error.reason, f"{server.name}: {error}")
 
     def remarks(self, instances: tuple[Instance, ...], now: dt.datetime) -> list[str]:
         """What a person should know before a rollout: that nothing can be read, and how it is read."""
@@ -101,7 +107,8 @@ class PrometheusSource:
 
     def close(self) -> None:
         """Close the connections; a later read opens new ones."""
-        self._server.close()
+        if self._server is not None:
+            self._server.close()
 
 
 def _value(label: str, one: Instance) -> str:
@@ -112,8 +119,8 @@ def _value(label: str, one: Instance) -> str:
 class _Series:
     """Selectors: the counters, buckets or gauges of each instance."""
 
-    def __init__(self, check: PrometheusCheck, server: Server, namespace: str) -> None:
-        self._check, self._server, self._namespace = check, server, namespace
+    def __init__(self, check: PrometheusCheck, namespace: str) -> None:
+        self._check, self._namespace = check, namespace
         self._kind = kind_of(check)
         self._wanted = wanted_of(check)
         named = any(m.label == _NAMESPACE for text in self._texts() for m in parse_selector(text).matchers)
@@ -130,11 +137,18 @@ class _Series:
         check = self._check
         return [text for text in (check.total, check.bad, check.gauge, check.histogram, *(check.classes or ())) if text]
 
-    def answer(self, arm: Arm, asked: tuple[Instance, ...], through: dt.datetime | None, now: dt.datetime) -> Answer:  # noqa: ARG002
+    def answer(
+        self,
+        server: Server,
+        arm: Arm,
+        asked: tuple[Instance, ...],
+        through: dt.datetime | None,  # noqa: ARG002
+        now: dt.datetime,
+    ) -> Answer:
         label, end = self._check.instance_label, now - self._check.lag
         uids = {_value(label, one): one.uid for one in asked}
         query = query_of(self._wanted, label, arm_matcher(label, sorted(uids)), (_NAMESPACE,) if self._homed else ())
-        rows = [row for row in self._server.rows(query, end) if self._at_home(row)]
+        rows = [row for row in server.rows(query, end) if self._at_home(row)]
         pages = self._pages(rows, label)
         times = {row.metric.get(label, ""): _number(row) for row in rows if row.metric.get(TAG) == SAMPLED}
         found: dict[str, Any] = {}
@@ -208,13 +222,13 @@ class _Windows:
 
     note = ""
 
-    def __init__(self, check: PrometheusCheck, server: Server) -> None:
+    def __init__(self, check: PrometheusCheck) -> None:
         assert check.bad
         assert check.total
-        self._check, self._server = check, server
+        self._check = check
         self._bad, self._total = check.bad, check.total
 
-    def answer(self, arm: Arm, asked: tuple[Instance, ...], through: dt.datetime | None, now: dt.datetime) -> Answer:
+    def answer(self, server: Server, arm: Arm, asked: tuple[Instance, ...], through: dt.datetime | None, now: dt.datetime) -> Answer:
         label, end, window = self._check.instance_label, now - self._check.lag, self._check.window
         begin = end - window if through is None else through
         length = (end - begin) // dt.timedelta(milliseconds=1)
@@ -222,15 +236,16 @@ class _Windows:
             return Window(begin, begin, 0.0, 0.0)  # shorter windows may hold no two samples: it is asked for with the next one
         end = begin + dt.timedelta(milliseconds=length)
         matcher = arm_matcher(label, sorted({_value(label, one) for one in asked}))
-        total = self._count(filled(self._total, matcher, length), end)
+        total = self._count(server, filled(self._total, matcher, length), end)
         if total is None:
             text = f"`total` gives nothing for the {arm} arm over {format_duration(window)} or more; is `instance_label` right?"
             return Missing("stale", text)
-        return Window(begin, end, self._count(filled(self._bad, matcher, length), end) or 0.0, total)
+        return Window(begin, end, self._count(server, filled(self._bad, matcher, length), end) or 0.0, total)
 
-    def _count(self, query: str, end: dt.datetime) -> float | None:
+    @staticmethod
+    def _count(server: Server, query: str, end: dt.datetime) -> float | None:
         """The sum of what the query gives; None when it gives nothing. Raises `Refused` when that is no count."""
-        rows = self._server.rows(query, end)
+        rows = server.rows(query, end)
         if not rows:
             return None
         count = sum(_number(row) for row in rows)

@@ -10,7 +10,7 @@ from deployguard.kube.errors import Forbidden, KubeError, NotFound, Unreachable
 from deployguard.signals.fetch import ACCEPT, PAGE_LIMIT, Failure, Page, too_large
 from deployguard.signals.places import Proxy, behind
 
-THREADS = 16
+THREADS = 32
 """More pages are read one after the other: the API server answers each in a few milliseconds."""
 Pending = dict[str, "cf.Future[Page | Failure]"]
 

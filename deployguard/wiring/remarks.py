@@ -23,7 +23,7 @@ def remarks(
 ) -> list[dict[str, str]]:
     """For each check on series what a person should know, as `{"check": name, "text": ...}`; each instance is asked once for each path.
 
-    `proxy` reaches instances that are not reached straight, `namespace` is theirs. Raises `UserError` when a named secret is not set.
+    `proxy` reaches instances that are not reached straight, `namespace` is theirs.
     """
     ready = tuple(one for one in instances if one.ready)
     if not ready:

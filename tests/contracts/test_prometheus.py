@@ -15,8 +15,12 @@ import msgspec
 import pytest
 
 from deployguard import clock
-from deployguard.errors import UserError
+from deployguard.analysis import counts
+from deployguard.analysis.bets import policy_grid
+from deployguard.analysis.counts import CountsRules
+from deployguard.driver.observe import _through
 from deployguard.model.check import PrometheusCheck, ScrapeCheck
+from deployguard.model.evidence import CountsEvidence
 from deployguard.model.reading import Answer, Buckets, Counter, Counters, Gauges, Missing, Window
 from deployguard.model.target import CANDIDATE, STABLE, Instance
 from deployguard.model.version import Version
@@ -39,6 +43,10 @@ TARGETS = {
     "web.2": {"pod": "web.2", "namespace": "shop"},
     "namesake": {"pod": "web-1", "namespace": "elsewhere"},
 }
+RULES = CountsRules(
+    compare=True, ratio=1.25, margin=0.0002, floor=0.01, claims=10, limit=None, dispersion=1.0, late_onset=True, cap=10.0,
+    alpha=0.01, weight=1.0, proof=False, grid=policy_grid(10, 1.25), interval=1.0,
+)  # fmt: skip
 PASSWORD = "open-sesame"
 BCRYPT = "$2b$04$dC5HtRp/hTjuemsLgLO6FeXoqxilXXd9CIWeG6FI4IvgiW5j4/w9y"
 
@@ -282,8 +290,11 @@ def test_tokens_and_headers(server: Prometheus, tmp_path: Path) -> None:
         assert shy.asked.count("POST") == 1
     finally:
         shy.close()
-    with pytest.raises(UserError, match="the environment variable NOBODY is not set"):
-        source(server.url, bearer_token_env="NOBODY")
+    unknown = read(source(server.url, bearer_token_env="NOBODY"))
+    assert unknown == Missing("error", "could not set up the check `a`: the environment variable NOBODY is not set")
+    unread = read(source(f"https://127.0.0.1:{server.port}", ca_file=str(token)))
+    assert isinstance(unread, Missing)
+    assert "could not use the certificates" in unread.detail
 
 
 @needs_prometheus
@@ -366,7 +377,7 @@ class Replicas:
 def test_a_replica_that_is_behind_is_not_a_reset() -> None:
     """Counters that seem to fall because another replica answers are left out, or all of them would be counted a second time."""
     one = source("http://127.0.0.1:1")
-    one._read._server = Replicas()  # type: ignore[assignment, union-attr]
+    one._server = Replicas()  # type: ignore[assignment]
     now = clock.now()
     answers = [one.read(STABLE, (instance("web-1"),), None, now + n * 10 * SECOND) for n in range(3)]
     assert [type(a).__name__ for a in answers] == ["Counters", "Missing", "Counters"]
@@ -379,3 +390,40 @@ def test_what_is_read_survives_being_saved() -> None:
     window = Window(LONG_AGO, LONG_AGO + SECOND, 1.0, 2.0)
     assert msgspec.json.decode(msgspec.json.encode(window), type=Window) == window
     assert json.loads(msgspec.json.encode(window))["kind"] == "window"
+
+
+# What the engine makes of it
+
+
+def at(seconds: float) -> dt.datetime:
+    return LONG_AGO + seconds * SECOND
+
+
+def fold(evidence: CountsEvidence, seconds: float, stable: Answer, candidate: Answer) -> CountsEvidence:
+    return counts.fold(evidence, {STABLE: stable, CANDIDATE: candidate}, (STABLE, CANDIDATE), RULES, LONG_AGO, at(seconds))
+
+
+def test_a_window_that_was_missed_is_counted_with_the_next() -> None:
+    """Each arm goes on where it was itself counted last, so an arm that was missing once is caught up with, and nothing counts twice."""
+
+    def window(evidence: CountsEvidence, arm: str, end: float) -> Window:
+        begin = _through(evidence, arm) or LONG_AGO
+        return Window(begin, at(end), 0.0, 10 * (at(end) - begin) / SECOND)
+
+    evidence = fold(CountsEvidence(), 1, window(CountsEvidence(), STABLE, 1), window(CountsEvidence(), CANDIDATE, 1))
+    evidence = fold(evidence, 2, window(evidence, STABLE, 2), Missing("timeout"))
+    for end in (3, 3, 4):
+        evidence = fold(evidence, end, window(evidence, STABLE, end), window(evidence, CANDIDATE, end))
+    assert evidence.counted == {STABLE: Counter(0, 40), CANDIDATE: Counter(0, 40)}
+    assert evidence.through == at(4)
+    assert evidence.gaps == {}
+
+
+def test_a_candidate_that_was_not_sampled_yet_adds_nothing_and_then_all_of_it() -> None:
+    """The first sample of a new instance counts from its first request, however many polls it was waited for."""
+    old = {"old": Counter(0, 1000)}
+    evidence = fold(CountsEvidence(), 1, Counters(at(1), old), Counters(at(1), {}, {}, ("new",)))
+    evidence = fold(evidence, 2, Counters(at(2), old), Counters(at(2), {}, {}, ("new",)))
+    assert evidence.gaps == {}
+    evidence = fold(evidence, 3, Counters(at(3), {"old": Counter(0, 1050)}), Counters(at(3), {"new": Counter(1, 5)}, {"new": at(1)}))
+    assert evidence.counted == {STABLE: Counter(0, 50), CANDIDATE: Counter(1, 5)}
