@@ -13,7 +13,7 @@ from deployguard.engine.begin import condemned_before
 from deployguard.engine.gates import frozen, unapproved
 from deployguard.engine.record import entered, noted
 from deployguard.engine.requests import turned_back
-from deployguard.engine.stages import PlannedStage
+from deployguard.engine.stages import PlannedStage, patience
 from deployguard.model.document import Document
 from deployguard.model.evidence import Latched, Verdict
 from deployguard.model.rollout import (
@@ -159,7 +159,8 @@ def _to_stage(scene: Scene, rollout: Rollout, stage: int, why: str = "") -> Roll
     beside = rollout.surge and not scene.stages[stage].full
     size = f"{count} beside {rollout.wanted} instances" if beside else f"{count} of {rollout.wanted} instances"
     text = f"stage {stage + 1}/{of}: {size}" + (f" ({why})" if why else "")
-    return entered(rollout, Advancing(stage, scene.now + scene.policy.advance_within), text, scene.now, shifts=True)
+    deadline = scene.now + patience(scene.policy, scene.stages[stage], surge=rollout.surge)
+    return entered(rollout, Advancing(stage, deadline), text, scene.now, shifts=True)
 
 
 def _in_place(scene: Scene, rollout: Rollout, stage: int) -> bool:

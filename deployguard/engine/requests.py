@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, assert_never
 import msgspec
 
 from deployguard.engine.record import entered, noted
-from deployguard.engine.stages import planned
+from deployguard.engine.stages import patience, planned
 from deployguard.model.document import Document, Request
 from deployguard.model.rollout import Advancing, Analyzing, BackWord, Failed, Holding, RolledBack, RollingBack, Rollout, Waiting, Watching
 
@@ -67,7 +67,8 @@ def _approved(policy: Policy, rollout: Rollout) -> Rollout:
 def _resumed(policy: Policy, rollout: Rollout, now: dt.datetime) -> Rollout:
     phase = rollout.phase
     if isinstance(phase, Holding) and phase.why in ("paused", "drift", "samples"):
-        again = Advancing(phase.stage, now + policy.advance_within)
+        stage = planned(policy, rollout.wanted, surge=rollout.surge)[phase.stage]
+        again = Advancing(phase.stage, now + patience(policy, stage, surge=rollout.surge))
         return entered(rollout, again, f"stage {phase.stage + 1} again", now, shifts=True)
     return rollout
 

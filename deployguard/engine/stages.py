@@ -83,6 +83,15 @@ def batch(policy: Policy, wanted: int) -> int:
     return max(1, min(share, spare))
 
 
+def patience(policy: Policy, stage: PlannedStage, *, surge: bool) -> dt.timedelta:
+    """How long a stage may take to get in place.
+
+    A rolling update is slowed down on purpose, at worst one instance at a time: that is no trouble of getting in place.
+    """
+    slowed = dt.timedelta(seconds=pace(policy) * stage.count) if surge and stage.full else dt.timedelta(0)
+    return policy.advance_within + slowed
+
+
 def pace(policy: Policy) -> int:
     """Whole seconds that each batch of a rolling update is watched before the next: long enough for four looks."""
     return max(LEAST_PACE, math.ceil(4 * policy.interval.total_seconds()))

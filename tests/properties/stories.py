@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from hypothesis import strategies as st
@@ -42,9 +43,11 @@ CANDIDATES = {
 class Story:
     """One rollout and its driver, to which events happen."""
 
-    def __init__(self, candidate: str, driver_class: type[Driver] = Driver, readings: Readings | None = None) -> None:
+    def __init__(
+        self, candidate: str, driver_class: type[Driver] = Driver, readings: Readings | None = None, world: Callable[..., Sim] = Sim
+    ) -> None:
         bad, behaviour = CANDIDATES[candidate]
-        self.sim = Sim(bad=bad, behaviour=behaviour)
+        self.sim = world(bad=bad, behaviour=behaviour)
         self.sim.driver_class = driver_class
         self.sim.readings = readings
         self.sim.begin()
@@ -79,6 +82,9 @@ class Story:
                 self.ticks(m)
             case "exit":
                 sim.target.exit(str(n % 8), 1)
+                self.ticks(m)
+            case "scale":
+                sim.target.scale(4 + n % 9)  # type: ignore[attr-defined]  # of a workload whose size others may change
                 self.ticks(m)
             case verb:
                 self.asked += 1
@@ -146,10 +152,16 @@ def _request(sim: Sim, verb: str) -> object:
 
 
 def tell(
-    candidate: str, events: list[Event], driver_class: type[Driver] = Driver, *, settles: bool = False, readings: Readings | None = None
+    candidate: str,
+    events: list[Event],
+    driver_class: type[Driver] = Driver,
+    *,
+    settles: bool = False,
+    readings: Readings | None = None,
+    world: Callable[..., Sim] = Sim,
 ) -> Story:
     """The whole story; raises `Broken` or `Bug` when a promise does not hold. With `settles`, its events must suffice to end it."""
-    story = Story(candidate, driver_class, readings)
+    story = Story(candidate, driver_class, readings, world)
     for event in events:
         story.play(event)
         rollout = story.sim.document().rollout

@@ -5,6 +5,8 @@ Each `shift` makes one write, and is needed again for the next one; the workload
 
 from __future__ import annotations
 
+import datetime as dt
+
 import msgspec
 
 from deployguard.errors import StaleView
@@ -38,9 +40,11 @@ class SurgeTarget(SimulatedTarget):
         )
 
     def shift(self, desired: Desired, basis: str) -> None:
-        self._live()
         if desired.fence < self.fence or basis != str(self.generation):
             raise StaleView(f"fence {desired.fence} or basis {basis} is old")
+        if desired.fence == self.fence and self.retreated == self.fence and desired.count > 0:
+            raise StaleView(f"fence {desired.fence} has retreated")
+        self.lease_until = self.clock.now() + dt.timedelta(seconds=desired.lease) if desired.lease else None
         if desired != self.told:
             self.fence, self.told = desired.fence, desired
             self.generation += 1
@@ -61,6 +65,15 @@ class SurgeTarget(SimulatedTarget):
         self.instances = [*base[:wanted], *more, *self._canaries()]
         self.wanted = wanted
         self.generation += 1
+
+    def _lapse(self, told: Desired) -> None:
+        """The reaper: canaries that nobody drives go; a rolling update that is under way is left alone."""
+        self.lease_until = None
+        if not told.full:
+            self.retreated = self.fence
+            self.generation += 1
+            self.told = msgspec.structs.replace(told, candidate=None, count=0)
+            self.instances = self._base()
 
     def _base(self) -> list[Instance]:
         return [one for one in self.instances if not one.id.startswith("canary")]
