@@ -14,13 +14,14 @@ from typing import Any
 from deployguard import clock
 from deployguard.kube.client import Kube
 from deployguard.model.target import Desired, TargetView
+from deployguard.model.version import Version
 from deployguard.targets.kubernetes import inplace, promotion
 from deployguard.targets.kubernetes.content import Contents
 from deployguard.targets.kubernetes.doom import condition
 from deployguard.targets.kubernetes.inplace import Hold
 from deployguard.targets.kubernetes.inplace_target import Crew, InPlaceTarget, Member
 from deployguard.targets.kubernetes.looking import Scene
-from deployguard.targets.kubernetes.marks import Json, WorkloadRef
+from deployguard.targets.kubernetes.marks import Json, Told, WorkloadRef
 from deployguard.targets.kubernetes.references import ConfigRef
 from deployguard.targets.kubernetes.template import config_of, digest
 
@@ -83,6 +84,11 @@ class DaemonSetTarget(InPlaceTarget):
         idle = missing + len([one for one in crew if _exact(one, workload) and not _watched(one, desired.pace)])
         room = max(0, desired.batch - idle - len(broken))
         return (*self._ordered(broken, crew, desired), *self._ordered(serving, crew, desired)[:room])
+
+    def _absent(self, workload: Json, told: Told | None, runs: Version) -> Version:
+        if told is None or not promotion.exposing(told.desired) or self._shows_candidate(workload, told.desired):
+            return runs
+        return told.desired.stable
 
     def _shows_candidate(self, workload: Json, desired: Desired) -> bool:
         return inplace.alike(workload["spec"]["template"], inplace.tried_template(desired, self._contents))

@@ -8,11 +8,12 @@ those. Candidates that are ready are taken back by the controller, one after ano
 from __future__ import annotations
 
 from deployguard.model.target import Desired
+from deployguard.model.version import Version
 from deployguard.targets.kubernetes import inplace, marks, promotion
 from deployguard.targets.kubernetes.inplace import Hold
 from deployguard.targets.kubernetes.inplace_target import Crew, InPlaceTarget
 from deployguard.targets.kubernetes.looking import Scene
-from deployguard.targets.kubernetes.marks import Json
+from deployguard.targets.kubernetes.marks import Json, Told
 
 _INDEX = "apps.kubernetes.io/pod-index"
 
@@ -41,6 +42,13 @@ class StatefulSetTarget(InPlaceTarget):
         # A workload that grew has a higher partition: what is below it now is no candidate any more.
         least = partition(desired, self._wanted(scene.workload))
         return tuple(one for one in crew if one.version == desired.candidate and index(scene.workload, one.pod) < least)
+
+    def _absent(self, workload: Json, told: Told | None, runs: Version) -> Version:
+        if told is None or not promotion.exposing(told.desired):
+            return runs
+        wanted, there = self._wanted(workload), {index(workload, one.pod) for one in self._crew}
+        highest = max((place for place in range(wanted) if place not in there), default=wanted)
+        return told.desired.stable if highest < partition(told.desired, wanted) else runs
 
 
 def partition(desired: Desired, wanted: int) -> int:

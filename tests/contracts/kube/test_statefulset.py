@@ -249,3 +249,20 @@ def test_the_rights_that_are_printed_for_the_kind_suffice(stage: Set, cluster: C
     until("the reaper has nothing left to do", lambda: not reap(reaper, [yard.namespace], later))
     yard.kube = admin
     assert runs(candidate, 2)(yard.see("stable again", runs(candidate, 2)))
+
+
+def test_a_pod_that_cannot_be_created_is_told_with_the_version_it_would_run(stage: Set) -> None:
+    """A stable pod that is lost, and that the namespace no longer admits, is a refused instance of stable, not the candidate's."""
+    yard = stage(2, kind=KIND)
+    stable = yard.stable()
+    candidate = yard.candidate(stable, {"VERSION": "v2"})
+    yard.drive(yard.wish(stable, candidate, 1), runs(candidate, 1))
+    strict = "pod-security.kubernetes.io/enforce"
+    yard.api.merge(f"/api/v1/namespaces/{yard.namespace}", {"metadata": {"labels": {strict: "restricted"}}})
+    yard.api.delete(f"/api/v1/namespaces/{yard.namespace}/pods/web-0")
+    view = yard.see("that it cannot be created", lambda view: any(one.refused for one in view.instances))
+    (lost,) = [one for one in view.instances if one.refused]
+    assert (lost.id, lost.assigned, lost.loaded, lost.ready) == ("web-?1", stable, None, False)
+    assert "violates PodSecurity" in lost.refused
+    yard.api.merge(f"/api/v1/namespaces/{yard.namespace}", {"metadata": {"labels": {strict: None}}})
+    yard.see("it is back", runs(stable, 1))
