@@ -46,10 +46,11 @@ class ClusterWorld:
         policy: Any = QUICK,
         **more: Any,
     ) -> Path:
-        """A guard file of a workload; `config` names its ConfigMaps, `more` holds fields of the spec."""
+        """A guard file of a workload; `config` names its ConfigMaps, or `KIND/NAME`; `more` holds fields of the spec."""
         spec: dict[str, Any] = {"target": {"kind": kind, "name": name}, "policy": policy, "checks": list(checks), **more}
         if config:
-            spec["config"] = [{"kind": "ConfigMap", "name": source} for source in config]
+            pairs = [("ConfigMap/" + source).rsplit("/", 2)[-2:] for source in config]
+            spec["config"] = [{"kind": kind, "name": source} for kind, source in pairs]
         whole = {"apiVersion": "deployguard.dev/v1alpha1", "kind": "Guard", "metadata": {"name": name}, "spec": spec}
         path = self.folder / f"{self._fresh('guard')}.yaml"
         path.write_text(json.dumps(whole))
