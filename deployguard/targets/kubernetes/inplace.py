@@ -111,7 +111,8 @@ def warnings(kind: str, workload: Mapping[str, Any], config: Collection[ConfigRe
     strategy = spec.get("updateStrategy") or {}
     yield "its candidates take the place of stable pods: while one is replaced there is a pod less"
     if kind == "StatefulSet":
-        yield "its controller replaces one pod at a time, so a way back takes as many starts as there are candidates that are ready"
+        replicas = spec.get("replicas", 1)
+        yield f"its controller replaces one pod at a time: a promotion is {replicas} starts in a row, each watched, within `advance_within`"
         if (strategy.get("rollingUpdate") or {}).get("partition"):
             yield f"its partition is {strategy['rollingUpdate']['partition']}: a promotion goes below it, and puts it back"
     if strategy.get("type") == "OnDelete":
