@@ -96,7 +96,7 @@ def waited(home: Home, store: GuardStore, began: dt.datetime, new: dt.timedelta 
             if now - began >= new:
                 return _none_began(home, document, now, new)
         else:
-            last = _told(rollout, now, last)
+            last = _told(document, rollout, now, last)
             ended = _ended(document, rollout, now, began, timeout)
             if ended is not None:
                 return _report(document, now, ended)
@@ -132,14 +132,14 @@ def _going(rollout: Rollout) -> bool:
     return not (rollout.terminal or isinstance(rollout.phase, (Watching, Verifying)))
 
 
-def _told(rollout: Rollout, now: dt.datetime, last: str) -> str:
+def _told(document: Document, rollout: Rollout, now: dt.datetime, last: str) -> str:
     """Say on standard error where the rollout stands, when that is another phase than the last time; the phase."""
     from deployguard.model.rollout import phase_name
     from deployguard.report.words import phase_words
 
     present = f"{rollout.id} {phase_name(rollout.phase)} {len(rollout.trail)}"
     if present != last:
-        typer.echo(f"{now:%H:%M:%S} {rollout.id}: {phase_words(rollout, now)}", err=True)
+        typer.echo(f"{now:%H:%M:%S} {rollout.id}: {phase_words(rollout, now, name=document.name)}", err=True)
     return present
 
 
@@ -151,7 +151,7 @@ def _ended(document: Document, rollout: Rollout, now: dt.datetime, began: dt.dat
         how = outcome(rollout)
         return Ended(how.word, how.exit_code, how.reason)
     if timeout is not None and now - began >= timeout:
-        return Ended("failed", 124, f"the time to wait was over, and the rollout goes on: {phase_words(rollout, now)}")
+        return Ended("failed", 124, f"the time to wait was over, and the rollout goes on: {phase_words(rollout, now, name=document.name)}")
     if now - max(began, _driven(document, rollout)) >= UNDRIVEN:
         code = 11 if rollout.exposed_since is not None else 1
         return Ended("failed", code, "nobody drives it any more; `deployguard run --resume` goes on with it")
