@@ -47,9 +47,21 @@ def desired(policy: Policy, document: Document, rollout: Rollout, stages: tuple[
             restart = view.told.restart
         elif phase.rung > 0:
             restart = not_restored(view, phase.to)
-        watched = pace(policy) if rollout.kind == "return" else 0  # a way back is at once, a return that somebody asked for is not
+        watched = pace(policy) if _careful(policy, rollout) else 0
         return Desired(fence=rollout.seq, stable=phase.to, batch=at_once, restart=restart, keep=keep, by=by, pace=watched)
     return None
+
+
+def _careful(policy: Policy, rollout: Rollout) -> bool:
+    """Whether the way back keeps its pace: where nothing is wrong, and where a candidate was slow.
+
+    What is slow may be overloaded, and a way back at full speed takes capacity away for a moment; errors are ended at once.
+    """
+    if rollout.kind == "return":
+        return True
+    slow = {check.name for check in policy.checks if check.source in ("scrape", "prometheus") and check.kind == "categories"}
+    failed = {finding.check for finding in rollout.latched.findings if finding.verdict == "fail"} if rollout.latched is not None else set()
+    return bool(failed) and failed <= slow
 
 
 def _kept(document: Document, rollout: Rollout) -> tuple[Version, ...]:

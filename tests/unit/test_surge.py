@@ -7,11 +7,13 @@ import pytest
 
 from deployguard.engine import begin
 from deployguard.engine.begin import Wish
+from deployguard.engine.intent import desired
 from deployguard.engine.needs import needs
 from deployguard.engine.stages import fitted, pace, planned
 from deployguard.model.document import Document, Quarantined
+from deployguard.model.evidence import Finding, Latched
 from deployguard.model.policy import Policy
-from deployguard.model.rollout import Advancing, Analyzing, Holding, Promoted, RolledBack, Superseded, Verifying, Watching
+from deployguard.model.rollout import Advancing, Analyzing, Holding, Promoted, RolledBack, RollingBack, Superseded, Verifying, Watching
 from deployguard.targets.simulated import Behaviour
 from tests.properties.surge import SurgeTarget, surge_sim
 from tests.properties.world import NEW, NEXT, OLD, POLICY, START, Crash, Sim
@@ -224,3 +226,23 @@ def test_journeys_are_walked_by_the_ways_that_there_are() -> None:
     assert needs(sim.policy, rollout, view) == needs(sim.policy, rollout, both)
     assert "all" in needs(sim.policy, rollout, both)["login"]
     assert "all" not in needs(sim.policy, rollout, pods)["login"]
+
+
+SLOW = {"name": "latency", "source": "scrape", "histogram": "http_request_duration_seconds"}
+
+
+@pytest.mark.parametrize(("failed", "pace_kept"), [(("errors",), 0), (("latency",), 5), (("errors", "latency"), 0), (("health",), 0)])
+def test_the_way_back_from_a_slow_candidate_keeps_its_pace(failed: tuple[str, ...], pace_kept: int) -> None:
+    """What is slow may be overloaded, so no capacity is taken away at once; errors are ended at full speed."""
+    sim = surge_sim(policy={"checks": [*POLICY["checks"], SLOW]})
+    sim.begin()
+    rollout = sim.document().rollout
+    findings = tuple(Finding(name, "fail", "evidence", "") for name in failed)
+    back = msgspec.structs.replace(
+        rollout, phase=RollingBack(OLD, 0, "fail", "", START), latched=Latched(START, "evidence", "", findings, 1, 8, None)
+    )
+    stages = planned(sim.policy, 8, surge=True)
+
+    assert desired(sim.policy, sim.document(), back, stages, sim.target.observe()).pace == pace_kept
+    returns = msgspec.structs.replace(back, kind="return", latched=None)
+    assert desired(sim.policy, sim.document(), returns, stages, sim.target.observe()).pace == 5
