@@ -198,12 +198,15 @@ def _in_place(document: Document, asked: str, verb: str) -> bool:
 def _drive(home: Home, document: Document, asked: str, verb: str) -> None:
     from deployguard import clock
     from deployguard.cli.progress import progress
-    from deployguard.cli.session import Session, Terms
+    from deployguard.cli.session import GOING, Session, Terms
 
     equipment = home.resumed(document)
     terms = Terms(stay=dt.timedelta(0), asked=True, enough=lambda saved: _in_place(saved, asked, verb), flags=tuple(home.flags()))
     result = Session(equipment, progress(equipment.world.policy, clock.now()), terms).run()
     typer.echo(result.outcome.reason, err=True)
+    if result.document.rollout is not None and isinstance(result.document.rollout.phase, GOING):
+        words = " ".join(["deployguard run --resume --guard", document.guard, *home.flags()])
+        typer.echo(f"nobody drives `{document.guard}` now; go on with `{words}`", err=True)
     if verb in ("abort", "rollback") and result.outcome.exit_code:
         raise typer.Exit(result.outcome.exit_code)
 

@@ -60,6 +60,7 @@ def test_a_storm(node: Cluster, yard: Make, way: Way, seed: int, bad: bool, tell
     tell(", ".join(f"{what or 'fine'} {count}" for what, count in sorted(weather.done.items())))
 
 
+@pytest.mark.full
 def test_silence(node: Cluster, yard: Make, way: Way) -> None:
     """When nothing is answered any more the driver says so, changes nothing, and goes on where it was when it is over."""
     here, (weather, kubeconfig) = yard(1), way
@@ -79,7 +80,7 @@ def test_silence(node: Cluster, yard: Make, way: Way) -> None:
     here.is_clean()
 
 
-@pytest.mark.parametrize("late", ["create", "expose"])
+@pytest.mark.parametrize("late", ["create", pytest.param("expose", marks=pytest.mark.full)])
 def test_a_write_that_lands_after_the_way_back(yard: Make, way: Way, late: str) -> None:
     """A canary whose creation, or whose exposure, arrives after the rollback exposes nothing, and the reaper or the next run removes it."""
     here, (weather, kubeconfig) = yard(1), way
@@ -108,6 +109,40 @@ def test_a_write_that_lands_after_the_way_back(yard: Make, way: Way, late: str) 
     if late == "create":
         reaped = here.cli("reap", "--for", "40s", "--every", "2s", "-o", "json")
         assert reaped.code == 0, reaped.err
+    here.is_clean()
+
+
+@pytest.mark.full
+def test_a_stale_driver(node: Cluster, yard: Make, way: Way) -> None:
+    """A driver that hangs in the write of a promotion is overtaken, and the candidate is back: neither it nor its write changes that."""
+    here, (weather, kubeconfig) = yard(1), way
+    before, fresh = here.pods(), here.command.env
+
+    def promotes(asked: Asked) -> bool:
+        return asked.method == "PATCH" and b"/spec/template" in asked.body and "dryRun" not in asked.path
+
+    weather.fate = lambda asked: "hold" if promotes(asked) else ""
+    here.through(kubeconfig)
+    with watched(node.kubeconfig, here.service.namespace, here.command.folder / "history.json") as history:
+        going = here.begin(here.guard(), "--set", "env.VERSION=2")
+        until("the promotion is on its way", lambda: weather.held)
+        going.signal(signal.SIGSTOP)
+        here.command.env = fresh
+        here.elsewhere()
+        asked = here.cli("abort", "--reason", "the first machine hangs")
+        assert asked.code == 0, asked.err
+        settled = here.rollout()
+        weather.release.set()
+        until("the write has landed", lambda: weather.landed)
+        assert weather.landed[0] in (409, 422)
+        weather.fate = lambda _asked: ""
+        going.signal(signal.SIGCONT)
+        done = going.end()
+        assert done.code == 12, done.err
+        assert (here.exposed(), here.pods(), here.runs("VERSION", "2")) == (0, before, False)
+        assert here.rollout().trail[: len(settled.trail)] == settled.trail
+        assert {step.phase for step in here.rollout().trail[len(settled.trail) :]} <= {"rolled_back"}
+        history().never_went_back()
     here.is_clean()
 
 

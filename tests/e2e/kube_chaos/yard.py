@@ -19,7 +19,7 @@ from deployguard.model.rollout import Advancing, Analyzing, Holding, Rollout, ph
 from deployguard.stores.kube import KubeStore
 from deployguard.targets.kubernetes import marks
 from tests.cluster import build, manifests
-from tests.cluster.api import Api, until
+from tests.cluster.api import PATIENCE, Api, until
 from tests.cluster.fixtures import Service, ready
 from tests.cluster.rig import main_version
 from tests.cluster.world import POD_ERRORS, ClusterWorld
@@ -95,7 +95,10 @@ class Yard:
 
     def document(self) -> Document:
         """The saved document."""
-        return self.store().load()[0]
+        found = self.store().load()[0]
+        named = [s.version for s in found.stable] + ([found.rollout.candidate, found.rollout.stable] if found.rollout is not None else [])
+        self.tried |= {version.release for version in named}
+        return found
 
     def rollout(self) -> Rollout:
         """The saved rollout."""
@@ -153,11 +156,8 @@ class Yard:
         """What is there and should not be, once no rollout goes on."""
         core, apps = f"/api/v1/namespaces/{self.service.namespace}", self.service.path.rpartition("/")[0].rpartition("/")[0]
         document, uid = self.document(), marks.uid(self.workload())
-        assert document.rollout is not None
         condemned = {bad.digest for bad in document.quarantine}
-        named = {document.rollout.candidate, document.rollout.stable, *(s.version for s in document.stable)}
-        self.tried = (self.tried | {version.release for version in named}) - condemned
-        kept = {marks.release_name("web", release) for release in self.tried}
+        kept = {marks.release_name("web", release) for release in self.tried - condemned}
         found = [f"deployment {marks.name(d)}" for d in self.api.items(f"{apps}/deployments") if marks.uid(d) != uid]
         found += [f"replicaset {marks.name(r)}" for r in self.api.items(f"{apps}/replicasets") if marks.owner(r).get("uid") != uid]
         found += [f"pod {marks.name(p)}" for p in self.api.items(f"{core}/pods?labelSelector={marks.CANARY}")]
@@ -166,7 +166,10 @@ class Yard:
 
     def is_clean(self) -> None:
         """Wait until nothing is left behind: neither objects, nor a claim, nor the pace or the ownership of a promotion."""
-        until("nothing is left behind", lambda: not self.left())
+        deadline = time.monotonic() + PATIENCE
+        while left := self.left():
+            assert time.monotonic() < deadline, f"left behind: {', '.join(left)}"
+            time.sleep(0.5)
         until("the Deployment is ready", lambda: ready(self.api, self.service))
         workload = self.workload()
         assert "minReadySeconds" not in workload["spec"] or workload["spec"]["minReadySeconds"] == 0
