@@ -126,7 +126,7 @@ class _Series:
         named = any(m.label == _NAMESPACE for text in self._texts() for m in parse_selector(text).matchers)
         self._homed = bool(namespace) and not named
         self._memo = Memo()
-        self._sampled: dict[str, float] = {}
+        self._sampled: dict[str, tuple[float, dt.datetime]] = {}
         self._lock = threading.Lock()
 
     @property
@@ -205,10 +205,15 @@ class _Series:
         if age > self._check.stale_after.total_seconds():
             return Failure("stale", f"no sample with {where} for {age:.0f} s before the instant that was asked for")
         with self._lock:
-            if sampled < self._sampled.get(one.uid, 0.0):
-                # Of two replicas that answer in turn one is always behind: its counters would look as if they had been reset.
-                return Failure("stale", f"the newest sample with {where} is older than the one before")
-            self._sampled[one.uid] = sampled
+            before, since = self._sampled.setdefault(one.uid, (sampled, end))
+            if sampled > before:
+                self._sampled[one.uid] = (sampled, end)
+        if sampled < before:
+            # Of two replicas that answer in turn one is always behind: its counters would look as if they had been reset.
+            return Failure("stale", f"the newest sample with {where} is older than the one before")
+        if sampled == before and end > since and self._check.kind == "gauge":
+            # Blocks of time are compared as if each had values of its own: one that is shown again must not speak twice.
+            return Failure("stale", f"no sample with {where} since the last poll; a gauge needs an `interval` of at least its scrapes'")
         return None
 
     def _young(self, one: Instance, end: dt.datetime) -> bool:

@@ -385,6 +385,32 @@ def test_a_replica_that_is_behind_is_not_a_reset() -> None:
     assert "older than the one before" in answers[1].detail
 
 
+class Slow:
+    """A monitoring system that samples every thirty seconds."""
+
+    name = "slow"
+
+    def rows(self, query: str, at: dt.datetime) -> list[Row]:
+        sampled = at.timestamp() // 30 * 30
+        metric = {"pod": "web-1"}
+        return [
+            Row({"deployguard": "memory_bytes", **metric}, (0, "5e8")),
+            Row({"deployguard": "requests_total", **metric}, (0, "7")),
+            Row({"deployguard": "sampled at", **metric}, (0, str(sampled))),
+        ]
+
+
+def test_a_sample_of_a_gauge_speaks_once() -> None:
+    """A gauge that is polled more often than it is sampled is missing in between, and says so; counters just have not grown."""
+    now = dt.datetime(2026, 2, 1, tzinfo=dt.UTC)
+    for fields, expected in (({"gauge": "memory_bytes"}, [Gauges, Missing, Missing, Gauges]), (COUNTS, [Counters] * 4)):
+        one = source("http://127.0.0.1:1", lag="0s", **fields)
+        one._server = Slow()  # type: ignore[assignment]
+        answers = [one.read(STABLE, (instance("web-1"),), None, now + n * 10 * SECOND) for n in range(4)]
+        assert [type(answer) for answer in answers] == expected
+        assert one.read(STABLE, (instance("web-1"),), None, now + 30 * SECOND) == answers[-1]
+
+
 def test_what_is_read_survives_being_saved() -> None:
     """A window is a reading as every other."""
     window = Window(LONG_AGO, LONG_AGO + SECOND, 1.0, 2.0)
