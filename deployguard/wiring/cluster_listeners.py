@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 
-from deployguard.errors import DeployguardError
 from deployguard.kube import paths
 from deployguard.kube.client import Kube
 from deployguard.model.target import CANDIDATE, STABLE, Desired, Instance, TargetView
@@ -51,15 +50,15 @@ class ListeningTarget:
 
 
 def entrance(kube: Kube, ref: WorkloadRef, named: str | None) -> str:
-    """The address of the Service before the workload: the named one, or the first whose selector takes its pods; empty for none."""
-    try:
-        if named is not None:
-            return _address(kube, kube.get(f"{paths.services(ref.namespace)}/{named}"))
-        workload = kube.get(paths.workload(ref.kind, ref.namespace, ref.name))
-        labels = (workload["spec"]["template"].get("metadata") or {}).get("labels") or {}
-        found = [one for one in kube.list(paths.services(ref.namespace)) if _takes(one, labels)]
-    except DeployguardError:
-        return ""  # asked for again at the next look; a probe without a listener is Missing, which is said
+    """The address of the Service before the workload: the named one, or the first whose selector takes its pods; empty for none.
+
+    Raises `KubeError` when nobody can tell: without it a journey would be walked by fewer ways, and nobody would know.
+    """
+    if named is not None:
+        return _address(kube, kube.get(f"{paths.services(ref.namespace)}/{named}"))
+    workload = kube.get(paths.workload(ref.kind, ref.namespace, ref.name))
+    labels = (workload["spec"]["template"].get("metadata") or {}).get("labels") or {}
+    found = [one for one in kube.list(paths.services(ref.namespace)) if _takes(one, labels)]
     return _address(kube, min(found, key=lambda one: str(one["metadata"]["name"]))) if found else ""
 
 
