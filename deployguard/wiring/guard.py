@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deployguard.announce.announcer import Announcer
@@ -30,19 +32,27 @@ if TYPE_CHECKING:
 
 
 def identity() -> str:
-    """This process as a holder of claims: host, process number, and the start that tells it from a later one of the same number."""
+    """This process as a holder of claims: host, process number, the start that tells it from a later one, and where numbers are its own."""
     import psutil
 
-    return f"{socket.gethostname()}/{os.getpid()}/{psutil.Process().create_time():.2f}"
+    return f"{socket.gethostname()}/{os.getpid()}/{psutil.Process().create_time():.2f}/{_numbered_by()}"
+
+
+def _numbered_by() -> str:
+    """What tells the process numbers of this machine, or this container, from those of another one of the same host name."""
+    try:
+        told = Path("/proc/sys/kernel/random/boot_id").read_text() + os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - a link to no path
+    except OSError:
+        return "-"  # not Linux: then host names must do
+    return hashlib.sha256(told.encode()).hexdigest()[:8]
 
 
 def gone(holder: str) -> bool:
-    """Whether a holder certainly runs no more: a process of this host that has ended."""
+    """Whether a holder certainly runs no more: a process of this very machine, or container, that has ended."""
     import psutil
 
-    host, _, rest = holder.partition("/")
-    number, _, started = rest.partition("/")
-    if host != socket.gethostname() or not number.isdigit():
+    host, number, started, numbered_by = (holder.split("/") + [""] * 4)[:4]
+    if (host, numbered_by) != (socket.gethostname(), _numbered_by()) or not number.isdigit():
         return False
     try:
         return abs(psutil.Process(int(number)).create_time() - float(started)) > 0.02
