@@ -10,7 +10,7 @@ import pytest
 from deployguard.errors import UserError
 from deployguard.model.version import NOTHING
 from deployguard.targets.kubernetes.references import ConfigRef, pinned, references, unguardable
-from deployguard.targets.kubernetes.template import canary, config_of, digest, images, plain, promoted, with_image
+from deployguard.targets.kubernetes.template import canary, config_of, digest, images, merged, plain, promoted, with_image
 
 SETTINGS = ConfigRef("ConfigMap", "settings")
 KEYS = ConfigRef("Secret", "keys")
@@ -172,3 +172,45 @@ def test_what_a_guard_cannot_hold_is_said() -> None:
         ),
     )
     assert unguardable(TEMPLATE, (SETTINGS, KEYS, ConfigRef("ConfigMap", "other"))) == ()
+
+
+def test_a_change_of_others_is_carried_over_and_nothing_else() -> None:
+    """What they made of the candidate is made of stable: new and changed things by name stay, what they took away is gone, the trial too.
+
+    Done twice it changes nothing more, and without a change of theirs it is stable itself.
+    """
+    stable = plain(TEMPLATE)
+    tried = copy.deepcopy(stable)
+    app = tried["spec"]["containers"][0]
+    app["image"] = "shop:2"
+    app["env"].append({"name": "NEW", "value": "1"})
+    tried["spec"]["volumes"][0]["configMap"]["name"] = "settings-dg-1"
+    theirs = copy.deepcopy(tried)
+    theirs["metadata"]["annotations"]["restarted"] = "now"
+    theirs["spec"]["containers"].append({"name": "extra", "image": "extra:1"})
+    theirs["spec"]["containers"][0]["env"][1]["value"] = "/home"
+    del theirs["spec"]["initContainers"][1]
+    theirs["spec"]["imagePullSecrets"] = []
+    found = merged(tried, theirs, stable)
+    wanted = copy.deepcopy(stable)
+    wanted["metadata"]["annotations"]["restarted"] = "now"
+    wanted["spec"]["containers"].append({"name": "extra", "image": "extra:1"})
+    wanted["spec"]["containers"][0]["env"][1]["value"] = "/home"
+    del wanted["spec"]["initContainers"][1]
+    wanted["spec"]["imagePullSecrets"] = []
+    assert found == wanted
+    assert merged(tried, found, stable) == found
+    assert merged(tried, tried, stable) == merged(tried, stable, stable) == stable
+
+
+def test_where_both_changed_a_thing_it_is_as_others_want_it() -> None:
+    """An image that they set stays set; a list without names is theirs as a whole."""
+    base = {"image": "shop:2", "args": ["--new"], "ports": [{"containerPort": 1}]}
+    theirs = {"image": "shop:3", "args": ["--new", "--theirs"], "ports": [{"containerPort": 1}]}
+    mine = {"image": "shop:1", "args": ["--old"], "ports": [{"containerPort": 2}], "command": ["shop"]}
+    assert merged(base, theirs, mine) == {
+        "image": "shop:3",
+        "args": ["--new", "--theirs"],
+        "ports": [{"containerPort": 2}],
+        "command": ["shop"],
+    }

@@ -26,7 +26,7 @@ from deployguard.targets.kubernetes.looking import Scene, effective, shape_of
 from deployguard.targets.kubernetes.marks import Before, Json, Shape, Told
 from deployguard.targets.kubernetes.promotion import Reckoning
 from deployguard.targets.kubernetes.references import ConfigRef
-from deployguard.targets.kubernetes.template import canary, config_of, digest, promoted
+from deployguard.targets.kubernetes.template import canary, config_of, digest, merged, plain, promoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,8 @@ def reckoned(scene: Scene, desired: Desired, contents: Contents, hold: Hold) -> 
     if differs and not waits:
         record = _written(operations, record, workload, desired, template, shape)
     elif record.before is not None and not (ours(desired) or waits or differs) and (theirs or hold.done):
+        if theirs and not record.put:
+            _freed(operations, record, workload, desired.stable, contents)
         record = _given_back(operations, record, workload, record.before)
     return Reckoning(runs, record, tuple(operations), sources, foreign)
 
@@ -97,9 +99,12 @@ def alike(template: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 def tried_template(desired: Desired, contents: Contents) -> Json:
     """The candidate's template while stable pods still read the sources: it names copies of what differs from stable."""
-    candidate = desired.candidate
-    assert candidate is not None
-    template, pins = contents.template(candidate.release), _pins(candidate, desired.stable, contents)
+    assert desired.candidate is not None
+    return _tried(desired.candidate, desired.stable, contents)
+
+
+def _tried(candidate: Version, stable: Version, contents: Contents) -> Json:
+    template, pins = contents.template(candidate.release), _pins(candidate, stable, contents)
     if not pins:
         return promoted(template, candidate.config)
     return canary(template, pins=pins, labels={}, config_digest=candidate.config)
@@ -194,6 +199,22 @@ def _written(operations: list[Operation], record: Told, workload: Json, desired:
     operations += [test("/spec/template", present), replace("/spec/template", template)]
     record = msgspec.structs.replace(record, template=shape, before=_before(record, workload))
     return record if ours(desired) else _paced(operations, record, workload, 0)
+
+
+def _freed(operations: list[Operation], record: Told, workload: Json, stable: Version, contents: Contents) -> None:
+    """What somebody else made of a template on trial is made of the stable one instead, before their rollout is let go.
+
+    Their change is kept; an untested candidate must not come to every pod with it.
+    """
+    left = Version(record.template.release, record.template.config or record.base)
+    if left == stable:
+        return
+    present = workload["spec"]["template"]
+    tried = plain(_tried(left, stable, contents))
+    was = record.was.config if record.was is not None else ""
+    wanted = promoted(merged(tried, plain(present), plain(contents.template(stable.release))), was)
+    if not alike(present, wanted):
+        operations += [test("/spec/template", present), replace("/spec/template", wanted)]
 
 
 def _given_back(operations: list[Operation], record: Told, workload: Json, before: Before) -> Told:

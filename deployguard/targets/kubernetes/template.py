@@ -20,6 +20,8 @@ PREFIX = "deployguard.dev/"
 CONFIG_ANNOTATION = PREFIX + "config"
 """On a pod template: the digest of the configuration that its pods read."""
 _CONTROLLERS_LABELS = ("pod-template-hash", "controller-revision-hash", "pod-template-generation", "statefulset.kubernetes.io/pod-name")
+_ABSENT = "\0absent"
+"""Where a map has no such key; no template can hold it."""
 _MEANINGLESS_WHEN_EMPTY = ("resources", "securityContext")
 
 
@@ -85,6 +87,36 @@ def with_image(template: Mapping[str, Any], container: str, image: str) -> dict[
         f"could not set the image {image}: the pod template has no container {container}",
         hint=f"its containers are {', '.join(images(template)) or 'none'}",
     )
+
+
+def merged(base: Any, theirs: Any, mine: Any) -> Any:
+    """What others made of `base`, made of `mine` instead: their changes stay, and what they left as it was is as in `mine`.
+
+    Lists of named things (containers, variables, volumes) are merged by name; other lists are theirs where they changed them.
+    """
+    if theirs == base:
+        return copy.deepcopy(mine)
+    if base in (mine, _ABSENT) or mine in (theirs, _ABSENT):
+        return copy.deepcopy(theirs)
+    if all(isinstance(one, dict) for one in (base, theirs, mine)):
+        return _merged_maps(base, theirs, mine)
+    named = [_by_name(one) for one in (base, theirs, mine)]
+    if all(one is not None for one in named):
+        return list(_merged_maps(*named).values())
+    return copy.deepcopy(theirs)
+
+
+def _merged_maps(base: Any, theirs: Any, mine: Any) -> dict[str, Any]:
+    found = {key: merged(base.get(key, _ABSENT), theirs.get(key, _ABSENT), mine.get(key, _ABSENT)) for key in {**mine, **theirs}}
+    return {key: value for key, value in found.items() if value != _ABSENT}
+
+
+def _by_name(value: Any) -> dict[str, Any] | None:
+    """A list of things with names of their own as a map; None when it is something else."""
+    if not isinstance(value, list) or not all(isinstance(one, dict) and isinstance(one.get("name"), str) for one in value):
+        return None
+    found = {one["name"]: one for one in value}
+    return found if len(found) == len(value) else None
 
 
 def _with_config(template: dict[str, Any], config_digest: str) -> dict[str, Any]:

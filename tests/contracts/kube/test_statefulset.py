@@ -171,18 +171,24 @@ def test_a_workload_that_grows_keeps_its_candidates_few(stage: Set) -> None:
 
 
 def test_what_somebody_else_rolls_out_is_told_and_never_fought(stage: Set) -> None:
-    """Another template during a stage is theirs: the way back leaves it, and gives their rolling update the partition it had."""
-    yard = stage(2, kind=KIND)
+    """A change on top of a template on trial is theirs and stays; what is under trial is taken out of it before the partition is lifted."""
+    yard = stage(2, kind=KIND, config={"CONFIG_VERSION": "a"})
     stable = yard.stable()
-    candidate = yard.candidate(stable, {"VERSION": "v2"})
+    candidate = yard.candidate(stable, {"VERSION": "v2"}, config=conf(CONFIG_VERSION="b"))
     yard.drive(yard.wish(stable, candidate, 1), runs(candidate, 1))
-    theirs = {"spec": {"template": {"metadata": {"labels": {"app": "web", "by": "somebody"}}}}}
+    theirs = {"spec": {"template": {"metadata": {"labels": {"by": "somebody"}}}}}
     yard.api.merge(yard.service.path, theirs)
     view = yard.target().observe()
     assert "somebody else changed the pod template" in view.superseded
     yard.drive(yard.wish(stable), lambda view: not view.pending)
-    assert yard.workload()["spec"]["template"]["metadata"]["labels"]["by"] == "somebody"
+    template = yard.workload()["spec"]["template"]
+    assert template["metadata"]["labels"] == {"app": "web", "by": "somebody"}
+    assert [one["name"] for one in template["spec"]["containers"][0]["env"]] == ["CONFIG"]
+    assert [v["configMap"]["name"] for v in template["spec"]["volumes"]] == ["web-config"]
+    assert "annotations" not in template["metadata"]
     assert strategy(yard)["rollingUpdate"]["partition"] == 0
+    view = yard.see("their rollout", lambda view: len([one for one in view.instances if one.ready and one.assigned == view.adopted]) == 2)
+    assert view.running(candidate) == ()
 
 
 def test_candidates_that_nobody_drives_are_taken_back_under_their_fence(stage: Set) -> None:
