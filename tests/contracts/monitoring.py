@@ -66,14 +66,24 @@ class Pages:
 class Prometheus:
     """A Prometheus process that scrapes each second."""
 
-    def __init__(self, home: Path, pages: Pages, targets: Mapping[str, dict[str, str]], web: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        pages: Pages | None = None,
+        targets: Mapping[str, dict[str, str]] | None = None,
+        web: dict[str, Any] | None = None,
+        **scrape: Any,
+    ) -> None:
+        """It scrapes `targets` of `pages`, and what a further scrape configuration says."""
         assert PROMETHEUS is not None
         home.mkdir(parents=True, exist_ok=True)
-        scraped = [{"targets": [pages.address], "labels": {"__metrics_path__": f"/{path}", **labels}} for path, labels in targets.items()]
-        config = {
-            "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
-            "scrape_configs": [{"job_name": "shop", "static_configs": scraped}],
-        }
+        scraped = [
+            {"targets": [pages.address], "labels": {"__metrics_path__": f"/{path}", **labels}}
+            for path, labels in (targets or {}).items()
+            if pages is not None
+        ]
+        jobs = [{"job_name": "shop", "static_configs": scraped, **scrape}]
+        config = {"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": jobs}
         (home / "prometheus.yml").write_text(json.dumps(config))
         (home / "web.yml").write_text(json.dumps(web or {}))
         with socket.socket() as sock:
