@@ -110,7 +110,10 @@ def reckoned(scene: Scene, desired: Desired, contents: Contents, *, swaps: bool)
     theirs = same and known is not None and is_theirs(workload, known, current)
     draft = _Draft(record_for(scene, desired, known, current))
     runs = effective(current, draft.record.base)
-    back = not same and desired.candidate is None and runs != desired.stable
+    back = desired.candidate is None and not theirs and runs != desired.stable and _asked_back(workload, known, desired)
+    if not (same or back) and desired.candidate is None and runs != desired.stable:
+        theirs = True
+        draft.change(template=Shape(""))
     asked = desired.full or back or draft.record.was is not None
     differs = asked and not theirs and runs != main(desired)
     _begin(draft, desired, current if differs else None, back=back, put=runs.config)
@@ -121,6 +124,17 @@ def reckoned(scene: Scene, desired: Desired, contents: Contents, *, swaps: bool)
         _give_back(draft, workload, draft.record.before)
     _size(draft, scene, desired, swaps=swaps)
     return Reckoning(runs, draft.record, (*draft.tests, *draft.writes), sources, foreign)
+
+
+def _asked_back(workload: Mapping[str, Any], known: Told | None, desired: Desired) -> bool:
+    """Whether a word that names only a stable version means the template: a return, which is paced, a rung that names another stable
+    version than the word before, or a word after a record was lost.
+
+    A rollout that exposed nothing yet and is taken back leaves what runs as it is: then somebody else has put it there.
+    """
+    if known is None:
+        return desired.pace > 0 or marks.fence_of(workload) > 0
+    return desired.stable != known.desired.stable if known.desired.by == desired.by else desired.pace > 0
 
 
 def record_for(scene: Scene, desired: Desired, known: Told | None, current: Shape) -> Told:
@@ -141,7 +155,7 @@ def _begin(draft: _Draft, desired: Desired, current: Shape | None, *, back: bool
         # Without a record of what was there before, it is stable that must come back.
         was = draft.record.was or current or Shape(desired.stable.release, desired.stable.config)
         draft.change(was=was, put=desired.candidate.config)
-    elif back and current is not None:
+    elif back and current is not None and draft.record.was is None:
         draft.change(was=current, put=put)
 
 

@@ -130,3 +130,32 @@ def test_the_sources_of_others_are_not_taken_over(stage: Set, cluster: Cluster) 
     answer = yard.api.ask("PATCH", path, manifest, "application/apply-patch+yaml")
     conflicts = [cause["message"] for cause in answer.body.get("details", {}).get("causes", [])]
     assert not [text for text in conflicts if "deployguard" in text]
+
+
+def test_a_workload_that_was_replaced_whole_is_left_as_its_owner_made_it(stage: Set, cluster: Cluster) -> None:
+    """`kubectl replace --force` takes every mark of ours along: going back then undoes nothing of what came instead, and says so."""
+    yard = stage(1)
+    stable = yard.stable()
+    candidate = yard.candidate(stable, {"VERSION": "v2"})
+    yard.drive(yard.wish(stable, candidate, 1), runs(candidate, 1))
+    whole = yard.workload()
+    whole["metadata"] = {"name": "web"}
+    whole["spec"]["template"]["spec"]["containers"][0]["env"] = [{"name": "VERSION", "value": "theirs"}]
+    yard.api.delete(yard.service.path)
+    yard.api.create(f"/apis/apps/v1/namespaces/{yard.namespace}/deployments", whole)
+    template = yard.workload()["spec"]["template"]
+    assert yard.target().observe().fence == 0
+    view = yard.drive(yard.wish(stable), lambda view: not view.running(candidate))
+    assert (yard.workload()["spec"]["template"], yard.canaries()) == (template, [])
+    assert "somebody else changed the pod template" in view.superseded
+
+
+def test_a_lost_record_is_no_excuse_to_leave_a_bad_candidate(stage: Set) -> None:
+    """Without its annotation in the middle of a promotion, the way back still brings the stable template."""
+    yard = stage(1)
+    stable = yard.stable()
+    candidate = yard.candidate(stable, {"VERSION": "v2"})
+    yard.tell(yard.wish(stable, candidate, 1, full=True, pace=30))
+    yard.api.merge(yard.service.path, {"metadata": {"annotations": {marks.TOLD: None}}})
+    assert yard.target().observe().told is None
+    yard.drive(yard.wish(stable), runs(stable, 1))

@@ -28,7 +28,7 @@ def test_swapped_instances_make_room_and_come_back(stage: Set) -> None:
     yard.drive(yard.wish(stable, candidate, 1), runs(candidate, 1))
     yard.drive(yard.wish(stable, candidate, 2, full=True, pace=1), runs(candidate, 2))
     assert yard.workload()["spec"]["replicas"] == 2
-    yard.drive(yard.wish(stable, by="web/r2"), runs(stable, 2))
+    yard.drive(yard.wish(stable, by="web/r2", pace=1), runs(stable, 2))
     yard.drive(yard.wish(stable, candidate, 1, by="web/r3", lease=0.001), runs(candidate, 1))
     until("the time has passed", lambda: reap(yard.kube, [yard.namespace], clock.now()))
     assert yard.workload()["spec"]["replicas"] == 2
@@ -106,3 +106,14 @@ def test_a_return_to_an_older_version_is_paced(stage: Set) -> None:
     assert yard.workload()["spec"]["minReadySeconds"] == 2
     yard.drive(back, runs(first, 2))
     assert "minReadySeconds" not in yard.workload()["spec"]
+
+
+def test_a_rung_that_names_an_older_version_is_followed(stage: Set) -> None:
+    """Where the version that ran before does not serve either, the next word of the same rollout may name an older one."""
+    yard = stage(1)
+    stable = yard.stable()
+    older, candidate = yard.candidate(stable, {"VERSION": "v0"}), yard.candidate(stable, {"VERSION": "v2"})
+    yard.drive(yard.wish(stable, candidate, 1), runs(candidate, 1))
+    yard.drive(yard.wish(stable), runs(stable, 1))
+    view = yard.drive(yard.wish(older), runs(older, 1))
+    assert (view.adopted, view.superseded, yard.canaries()) == (older, "", [])
