@@ -21,7 +21,7 @@ from deployguard.signals.places import Proxy, behind, page_of
 from deployguard.signals.proxied import Proxied
 from deployguard.signals.shown import Shown, unknown
 
-_NO_PORT = Failure("no_port", "no port is known where the metrics page is; name it with `port` in the check or in the guard's target")
+_NO_PORT = Failure("no_port", "no port is known to ask the instance on; name it with `target.port` in the guard")
 _log = logging.getLogger(__name__)
 
 

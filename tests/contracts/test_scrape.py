@@ -315,7 +315,7 @@ def test_without_a_port_nothing_is_asked(pool: ScrapePool, address: str) -> None
     answer = ScrapeSource(CHECK, pool).read(CANDIDATE, (instance(address),), None, NOW)
     assert isinstance(answer, Missing)
     assert answer.reason == "no_port"
-    assert "`port` in the check or in the guard's target" in answer.detail
+    assert "name it with `target.port`" in answer.detail
 
 
 def test_a_check_may_name_a_port_of_its_own(pool: ScrapePool) -> None:
