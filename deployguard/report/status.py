@@ -234,7 +234,10 @@ def _remarks(row: dict[str, Any], now: dt.datetime | None) -> list[str]:
     if row["driver"] is not None and row["phase"] not in (None, "promoted", "rolled_back", "failed", "refused", "superseded"):
         found.append(f"driven by {row['driver']['holder']}")
     elif row["needs_driver"]:
-        found.append("nobody drives: `deployguard run --resume`")
+        # After a promotion, and after a rollback, a pipeline has ended as it should: only the watch for a relapse is left.
+        settled = row["phase"] in ("watching", "verifying")
+        what = "nobody watches it any more, which is as a finished run leaves it; to watch on" if settled else "nobody drives"
+        found.append(f"{what}: `deployguard run --resume{' --watch' if settled else ''}`")
     if row["unseen_s"] is not None and row["unseen_s"] >= LONG_UNSEEN:
         found.append(f"nobody has looked at the target for {age(row['unseen_s'])}: that time is not watched")
     if row["source"] is not None and row["source"]["quarantined"]:
