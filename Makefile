@@ -46,7 +46,7 @@ test-cluster: $(STAMP)
 test-full: full-core full-e2e full-alone full-cluster full-cluster-old ## the long forms: a hundred kills, twenty timed runs, thousands of stories
 
 full-core: $(STAMP)
-	DEPLOYGUARD_STORIES=3000 $(BIN)/python -m pytest -n $(CORES) tests/properties
+	DEPLOYGUARD_STORIES=1000 $(BIN)/python -m pytest -n $(CORES) tests/properties
 
 full-e2e: $(STAMP)
 	$(BIN)/python -m pytest -n 3 --dist worksteal -m "full and not alone and not cluster"
