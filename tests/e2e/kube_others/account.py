@@ -25,7 +25,7 @@ def applied(api: Api, objects: Iterable[Mapping[str, Any]]) -> None:
 
 def renamed(objects: Iterable[Mapping[str, Any]], name: str, without: tuple[str, str, str] | None = None) -> list[dict[str, Any]]:
     """The same account under another name; `without` is a verb, a group and a resource that its Role does not have."""
-    made = json.loads(json.dumps(list(objects)).replace('"name": "deployguard"', json.dumps({"name": name})[1:-1]))
+    made: list[dict[str, Any]] = json.loads(json.dumps(list(objects)).replace('"name": "deployguard"', json.dumps({"name": name})[1:-1]))
     for role in (one for one in made if one["kind"] == "Role" and without is not None):
         verb, group, resource = without or ("", "", "")
         split = []

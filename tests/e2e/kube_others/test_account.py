@@ -149,8 +149,9 @@ def test_the_printed_role_and_a_token_are_enough_and_no_secret_is_told(
         asked("run", "-f", quick, "--config", f"Secret/web-keys={good}", *change, "-o", "json", "--report", state / "good.md")
         assert place.held() == "CONFIG_VERSION=b\n"
         asked("plan", "-f", quick, "--config", f"Secret/web-keys={bad}", "-o", "json")
-        reports = ["--report", state / "bad.json", "--report", state / "bad.xml", "--stay", "0s"]
+        reports: list[str | Path] = ["--report", state / "bad.json", "--report", state / "bad.xml", "--stay", "0s"]
         asked("run", "-f", quick, "--config", f"Secret/web-keys={bad}", *reports, "-o", "markdown", code=10)
+        assert "told to crash at start" in said[-1].out
         going = command.begin(guard(IN_STAGE), "--set", "env.VERSION=3")
         place.at(going, ("analyzing", 0))
         asked("pause", "--reason", "too early")

@@ -23,7 +23,7 @@ def test_the_same_content_again_changes_nothing_and_the_next_version_meets_no_co
     yard: Callable[..., Yard], request: pytest.FixtureRequest, tool: str
 ) -> None:
     """Release and configuration are promoted; the tool says the same: the pods stay. Its next version rolls out, and is gone back to."""
-    place = yard(config="web-config")
+    place = yard(replicas=1, config="web-config")
     write = stage.helm_upgrade(request.getfixturevalue("helm")) if tool == "helm_upgrade" else getattr(stage, tool)
     place.source("CONFIG_VERSION=a\n")
     write(place, 1)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.cluster.api import until
 from tests.e2e.kube_others import stage
 from tests.e2e.kube_others.stage import IN_PROMOTION, IN_STAGE, IN_WATCH, Yard
 from tests.e2e.world import Going
@@ -20,7 +21,7 @@ MOMENTS: dict[str, tuple[dict[str, Any], tuple[str, int]]] = {
     "promotion": (IN_PROMOTION, ("advancing", 1)),
     "watch": (IN_WATCH, ("watching", 0)),
 }
-SHORT = {("apply", "promotion"), ("set_image", "watch"), ("helm_upgrade", "promotion"), ("server_side", "stage")}
+SHORT = {("helm_upgrade", "promotion"), ("server_side", "stage")}
 PAIRS = [
     pytest.param(writer, moment, marks=() if (writer, moment) in SHORT else pytest.mark.full) for writer in WRITERS for moment in MOMENTS
 ]
@@ -43,7 +44,7 @@ def came(place: Yard, going: Going, moment: str) -> None:
     """The rollout of version 2 has come to that moment; in a promotion the template is already its own."""
     place.at(going, MOMENTS[moment][1])
     if moment == "promotion":
-        stage.until("the promotion is written", lambda: place.image() == "2")
+        until("the promotion is written", lambda: place.image() == "2")
 
 
 @pytest.mark.parametrize(("writer", "moment"), PAIRS)

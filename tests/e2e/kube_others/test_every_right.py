@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import concurrent.futures as cf
+import contextlib
+import io
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from deployguard.cli import app as cli
 from deployguard.report.rbac import pipeline_rules
 from tests.cluster import manifests
 from tests.cluster.api import Api, until
@@ -93,31 +97,57 @@ def test_every_right_is_spoken_of() -> None:
     assert {right[1:] for right, loss in LOSSES.items() if loss.lead} == {right[1:] for right in rights()}
 
 
-class Trial:
-    """One right taken away, tried on a Deployment of its own."""
+@dataclass
+class Trials:
+    """One namespace with the printed account, without one right at a time."""
 
-    def __init__(self, world: ClusterWorld, name: str, folder: Path) -> None:
-        self.world, self.name, self.folder = world, name, folder
+    cluster: Cluster
+    api: Api
+    namespace: str
+    folder: Path
+    printed: list[dict[str, Any]]
 
-    def act(self, act: str) -> Done:
-        """What deployguard does without it."""
+    def account(self, name: str, right: Right | None) -> Path:
+        """A kubeconfig for the account without the right."""
+        account.applied(self.api, account.renamed(self.printed, name, right))
+        return account.kubeconfig(self.cluster, self.api, self.namespace, name, self.folder / f"{name}.kubeconfig")
+
+    def planned(self, act: str, kubeconfig: Path) -> Done:
+        """What `plan` says of the Deployment `web`, asked in this process."""
+        world = ClusterWorld(self.folder, kubeconfig, self.namespace)
+        words = ["plan", "-n", self.namespace, "--kubeconfig", str(kubeconfig), "-f", str(self._guard(world, "web", act))]
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = cli.run([*words, "--config", f"Secret/keys={self.folder / 'given'}", "--image", f"{SHOP}:2"])
+        return Done(code, out.getvalue(), err.getvalue())
+
+    def run(self, act: str, name: str, kubeconfig: Path) -> Done:
+        """A rollout of a Deployment of its own."""
+        (own := self.folder / name).mkdir()
+        world = ClusterWorld(own, kubeconfig, self.namespace)
+        world.env |= {"XDG_STATE_HOME": str(own)}
         words: dict[str, tuple[str | Path, ...]] = {
-            "plan": ("--config", f"Secret/keys={self.folder}", "--image", f"{SHOP}:2"),
             "run": ("--image", f"{SHOP}:2", "--timeout", "40s"),
-            "named": ("--image", f"{SHOP}:2"),
             "crash": ("--set", "env.CRASH_AT_START=1", "--timeout", "60s"),
-            "mount": ("--manifest", self._mounting(), "--timeout", "60s"),
+            "mount": ("--manifest", self._mounting(name), "--timeout", "60s"),
         }
-        target = {"target": {"kind": "Deployment", "name": self.name, "service": self.name}} if act == "named" else {}
-        guard = self.world.guard(WALK, name=self.name, policy=HURRIED, config=("settings", "Secret/keys"), **target)
-        if act in ("plan", "named"):
-            return self.world.cli("plan", "-f", guard, *words[act])
-        return self.world.run(guard, *words[act])
+        base = f"/apis/apps/v1/namespaces/{self.namespace}/deployments"
+        self.api.create(f"/api/v1/namespaces/{self.namespace}/services", manifests.service(name))
+        self.api.create(base, manifests.shop("Deployment", name, env={"VERSION": name}))
+        until(f"{name} is ready", lambda: ready(self.api, Service("Deployment", name, self.namespace, "", f"{base}/{name}")))
+        try:
+            return world.run(self._guard(world, name, act), *words[act])
+        finally:
+            world.close()
+            self.api.delete(f"{base}/{name}")
 
-    def _mounting(self) -> Path:
-        made = manifests.shop("Deployment", self.name, config="nobody-made-this")
-        path = self.folder.parent / f"{self.name}.yaml"
-        path.write_text(json.dumps(made))
+    def _guard(self, world: ClusterWorld, name: str, act: str) -> Path:
+        target: dict[str, Any] = {"target": {"kind": "Deployment", "name": name, "service": name}} if act == "named" else {}
+        return world.guard(WALK, name=name, policy=HURRIED, config=("settings", "Secret/keys"), **target)
+
+    def _mounting(self, name: str) -> Path:
+        path = self.folder / f"{name}.yaml"
+        path.write_text(json.dumps(manifests.shop("Deployment", name, config="nobody-made-this")))
         return path
 
 
@@ -133,55 +163,43 @@ def lost(right: Right, loss: Loss, done: Done) -> str:
     return "" if told else f"{right}: {loss.act} does not say so: {text[-1500:]}"
 
 
+def fine(act: str, done: Done) -> str:
+    """What is wrong with how it went with every right; empty when nothing is."""
+    text = done.out + done.err
+    codes, marks = {"crash": 10, "mount": 12}, {"crash": "told to crash at start", "mount": "FailedMount"}
+    right = done.code == codes.get(act, 0) and marks.get(act, "") in text and not re.search("cannot \\w+ resource", text)
+    return "" if right else f"with every right {act} ended with {done.code}: {text[-1500:]}"
+
+
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.full)], ids=["one of each resource", "every verb"])
-def test_without_it_something_is_missing(yard: Callable[..., Yard], cluster: Cluster, api: Api, tmp_path: Path, whole: bool) -> None:
+def test_without_it_something_is_missing(
+    yard: Callable[..., Yard], cluster: Cluster, api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bool
+) -> None:
     """An account without one of the rights says which one it needs, or sees less; with all of them nothing is refused."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     place = yard(replicas=1)
-    namespace, core = place.namespace, f"/api/v1/namespaces/{place.namespace}"
+    core = f"/api/v1/namespaces/{place.namespace}"
     api.create(f"{core}/configmaps", manifests.configmap("settings", {"A": "1"}))
     api.create(f"{core}/secrets", {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys"}, "stringData": {"A": "1"}})
+    api.create(place.path.rpartition("/")[0], place.manifest(1))
     (given := tmp_path / "given").mkdir()
     (given / "A").write_text("2")
     printed = list(yaml.safe_load_all(place.command.cli("install", "--ci", "--kinds", "deployment", "--secrets", "keys").out))
-    tried: dict[str, Right | None] = {f"web-{n}": right for n, right in enumerate(right for right in LOSSES if whole or LOSSES[right].lead)}
-    acts = {name: LOSSES[right].act for name, right in tried.items() if right is not None}
-    tried |= {f"with-{act}": None for act in ("plan", "run", "crash", *(("named", "mount") if whole else ()))}
-
-    def trial(name: str) -> Trial:
-        account.applied(api, account.renamed(printed, name, tried[name]))
-        path = account.kubeconfig(cluster, api, namespace, name, tmp_path / f"{name}.kubeconfig")
-        (own := tmp_path / name).mkdir()
-        world = ClusterWorld(own, path, namespace)
-        world.env |= {"XDG_STATE_HOME": str(own)}
-        api.create(f"{core}/services", manifests.service(name))
-        return Trial(world, name, given)
-
-    def deployed(names: Iterable[str]) -> None:
-        base = f"/apis/apps/v1/namespaces/{namespace}/deployments"
-        wanted = list(names)
-        for name in wanted:
-            api.create(base, manifests.shop("Deployment", name, env={"VERSION": name}))
-        for name in wanted:
-            until(f"{name} is ready", lambda name=name: ready(api, Service("Deployment", name, namespace, "", f"{base}/{name}")))
-
-    def tell(name: str) -> str:
-        one, right = trial(name), tried[name]
-        act = acts[name] if right is not None else name.removeprefix("with-")
-        try:
-            done = one.act(act)
-        finally:
-            one.world.close()
-            api.delete(f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}")
-        if right is not None:
-            return lost(right, LOSSES[right], done)
-        fine = done.code == {"crash": 10, "mount": 12}.get(act, 0) and not re.search("cannot \\w+ resource", done.out + done.err)
-        marks = {"crash": "told to crash at start", "mount": "FailedMount"}
-        return "" if fine and marks.get(act, "") in done.out + done.err else f"with every right, {act} ended with {done.code}: {done.err}"
-
-    names = sorted(tried, key=lambda name: tried[name] is not None)
-    wrong: list[str] = []
+    trials = Trials(cluster, api, place.namespace, tmp_path, printed)
+    chosen = {f"web-{n}": right for n, right in enumerate(right for right in LOSSES if whole or LOSSES[right].lead)}
+    place.settled()
+    wrong = [fine("plan", trials.planned("plan", trials.account("web-plan", None)))]
     with cf.ThreadPoolExecutor(TOGETHER) as pool:
-        for at in range(0, len(names), TOGETHER):
-            deployed(names[at : at + TOGETHER])
-            wrong += filter(None, pool.map(tell, names[at : at + TOGETHER]))
-    assert not wrong, "\n\n".join(wrong)
+        jobs = {}
+        for act in ("run", "crash", "mount") if whole else ():
+            jobs[act] = pool.submit(trials.run, act, f"with-{act}", trials.account(f"with-{act}", None))
+        for name, right in chosen.items():
+            if LOSSES[right].act in ("run", "crash", "mount"):
+                jobs[name] = pool.submit(trials.run, LOSSES[right].act, name, trials.account(name, right))
+        for name, right in chosen.items():
+            if name not in jobs:
+                wrong.append(lost(right, LOSSES[right], trials.planned(LOSSES[right].act, trials.account(name, right))))
+        ended = {name: job.result() for name, job in jobs.items()}
+    wrong += [lost(chosen[name], LOSSES[chosen[name]], done) if name in chosen else fine(name, done) for name, done in ended.items()]
+    assert not any(wrong), "\n\n".join(filter(None, wrong))
