@@ -223,13 +223,13 @@ class Eyes:
     def _events_of(self, uid: str) -> list[Json]:
         return self._kube.list(paths.events(self._ref.namespace), {"fieldSelector": f"involvedObject.uid={uid}"})
 
-    def _last_words(self, pod: str, container: str, starts: int, previous: bool) -> tuple[str, ...]:
-        """What a container logged before it ended.
+    def _last_words(self, pod: str, container: str, ends: int, previous: bool) -> tuple[str, ...]:
+        """What a container logged before it ended, for the time that `ends` says.
 
         A node starts it again at once the first time: if it has done so since the pod was read, its log is the new container's.
         """
         said = self._log(pod, container, previous)
-        return said if previous or starts else self._log(pod, container, True) or said
+        return said if previous or ends > 1 else self._log(pod, container, True) or said
 
     def _log(self, pod: str, container: str, previous: bool) -> tuple[str, ...]:
         wanted = {"container": container, "tailLines": str(TAIL_LINES), "previous": str(previous).lower()}
