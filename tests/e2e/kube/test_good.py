@@ -40,7 +40,7 @@ def taken_back(shop: Shop) -> None:
     with shop.unharmed():
         done = shop.run("--set", "env.CRASH_AT_START=1")
     assert done.code == 10, done.err
-    assert "exited with code 1 before it was ready" in shop.why()
+    assert "ERROR told to crash at start" in shop.why()
 
 
 def test_a_good_release_reaches_every_pod(shop: Open, tell: Tell) -> None:
