@@ -89,7 +89,7 @@ def kill_and_resume(node: Cluster, yard: Yard, seed: int, kind: str, wanted: int
             print(f"seed {seed}: killing at {', '.join(f'{instant:.2f} s' for instant in instants)}")
             told = rolled_out(yard, guard, number, kind, instants)
             assert told.done.code == quiet.done.code, told.done.err
-            assert told.trail == quiet.trail
+            assert told.trail == quiet.trail, "; ".join(f"{step.phase} {step.text}" for step in told.rollout.trail)
             condemned = [q.digest for q in yard.document().quarantine if q.rollout == told.rollout.id]
             assert condemned == ([] if kind == "good" else [told.rollout.candidate.release])
             assert yard.runs("VERSION", str(number)) == (kind == "good")
