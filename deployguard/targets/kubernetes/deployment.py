@@ -20,7 +20,7 @@ from deployguard.model.version import Version
 from deployguard.targets.kubernetes import canary as canaries
 from deployguard.targets.kubernetes import marks, promotion
 from deployguard.targets.kubernetes.content import Contents
-from deployguard.targets.kubernetes.looking import Eyes, Made, Scene, effective, shape_of
+from deployguard.targets.kubernetes.looking import Eyes, Ground, Made, Scene, shape_of
 from deployguard.targets.kubernetes.marks import Json, WorkloadRef
 from deployguard.targets.kubernetes.pods import address_of, instance, leaving, port_of, unborn
 from deployguard.targets.kubernetes.references import ConfigRef
@@ -63,7 +63,7 @@ class DeploymentTarget:
         scene, pods = self._eyes.all()
         self._last = scene
         workload, told = scene.workload, marks.told(scene.workload)
-        base = promotion.base_of(scene)
+        ground = promotion.ground_of(scene, self._contents)
         current = shape_of(workload["spec"]["template"], self._contents)
         swap = told.swap if told is not None else None
         sized = workload["spec"].get("replicas", 1)
@@ -72,9 +72,9 @@ class DeploymentTarget:
             basis=basis_of(scene),
             wanted=swap.replicas if swap is not None and swap.left == sized else sized,
             told=told.desired if told is not None else None,
-            instances=self._instances(scene, pods, effective(current, base), base, told),
+            instances=self._instances(scene, pods, ground, told),
             retreated=marks.number(workload, marks.RETREATED),
-            adopted=effective(current, base),
+            adopted=ground.version(current),
             surge=not self._swaps,
             pending=self._pending(scene, pods, told),
             superseded=promotion.superseded_words(scene, self._ref) if promotion.superseded(scene, self._contents) else "",
@@ -115,19 +115,19 @@ class DeploymentTarget:
         """End the threads that look."""
         self._eyes.close()
 
-    def _instances(self, scene: Scene, pods: Iterable[Json], runs: Version, base: str, told: marks.Told | None) -> tuple[Instance, ...]:
+    def _instances(self, scene: Scene, pods: Iterable[Json], ground: Ground, told: marks.Told | None) -> tuple[Instance, ...]:
         alive = [pod for pod in pods if not leaving(pod)]
         made = self._eyes.made(alive)
         uids = {marks.uid(scene.workload), *map(marks.uid, scene.canaries)}
         mine = [pod for pod in alive if self._belongs(pod, made, uids)]
-        versions = {marks.uid(pod): _version(pod, made, base) for pod in mine}
+        versions = {marks.uid(pod): _version(pod, made, ground) for pod in mine}
         candidate = told.desired.candidate if told is not None else None
         troubled = sorted((pod for pod in mine if in_trouble(pod)), key=lambda pod: versions[marks.uid(pod)] != candidate)
         events = self._eyes.events(troubled) if troubled else {}
         tails = self._eyes.tails(pod for pod in mine if versions[marks.uid(pod)] == candidate or marks.CANARY in marks.labels(pod))
         found = [self._instance(pod, versions[marks.uid(pod)], events, tails) for pod in mine]
         self._was_ready = {one.uid.partition("/")[0] for one in found if one.ready} | (self._was_ready & set(versions))
-        return (*found, *self._unborn(scene, mine, made, versions, runs))
+        return (*found, *self._unborn(scene, mine, made, versions, ground))
 
     def _belongs(self, pod: Json, made: Mapping[str, Made], uids: set[str]) -> bool:
         """Whether a pod is the workload's or a canary's. One of ours whose maker is gone still counts as exposure."""
@@ -149,15 +149,16 @@ class DeploymentTarget:
         )
 
     def _unborn(
-        self, scene: Scene, pods: list[Json], made: Mapping[str, Made], versions: Mapping[str, Version | None], runs: Version
+        self, scene: Scene, pods: list[Json], made: Mapping[str, Made], versions: Mapping[str, Version | None], ground: Ground
     ) -> tuple[Instance, ...]:
         """What should be there and cannot be created, of each canary, and the next one of the workload's own."""
         found: list[Instance] = []
         for one in scene.canaries:
             names = [marks.name(pod) for pod in pods if _made_by(pod, made) == marks.uid(one)]
-            version = effective(shape_of(one["spec"]["template"], self._contents), runs.config)
+            version = ground.version(shape_of(one["spec"]["template"], self._contents))
             found += unborn(_conditions(one), (), one["spec"].get("replicas", 1), names, place=marks.name(one), version=version)
         own, name = marks.uid(scene.workload), marks.name(scene.workload)
+        runs = ground.version(shape_of(scene.workload["spec"]["template"], self._contents))
         names = [marks.name(pod) for pod in pods if _made_by(pod, made) == own and versions[marks.uid(pod)] == runs]
         if len(names) < scene.workload["spec"].get("replicas", 1):
             found += unborn(_conditions(scene.workload), (), len(names) + 1, names, place=name, version=runs)
@@ -247,9 +248,9 @@ def _made_by(pod: Json, made: Mapping[str, Made]) -> str:
     return found.owner if found is not None else ""
 
 
-def _version(pod: Json, made: Mapping[str, Made], base: str) -> Version | None:
+def _version(pod: Json, made: Mapping[str, Made], ground: Ground) -> Version | None:
     found = made.get(marks.owner(pod).get("uid", ""))
-    return effective(found.shape, base) if found is not None else None
+    return ground.version(found.shape) if found is not None else None
 
 
 def in_trouble(pod: Json) -> bool:

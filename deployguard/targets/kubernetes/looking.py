@@ -261,6 +261,20 @@ def selector(workload: Mapping[str, Any]) -> str:
     return ",".join(sorted(parts))
 
 
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What tells the version of a pod from its template: the config digest of those that carry none, and a template of somebody else."""
+
+    base: str
+    foreign: marks.Foreign | None = None
+
+    def version(self, shape: marks.Shape) -> Version:
+        """The version that pods of a template run."""
+        if self.foreign is not None and shape == self.foreign.shape:
+            return Version(shape.release, self.foreign.config)
+        return effective(shape, self.base)
+
+
 def effective(shape: marks.Shape, base: str) -> Version:
     """The version that pods of a template run; `base` is the config digest of those whose template carries none."""
     return Version(shape.release, shape.config or base)

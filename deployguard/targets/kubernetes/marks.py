@@ -64,6 +64,13 @@ class Shape(Frozen, frozen=True):
     config: str = ""
 
 
+class Foreign(Frozen, frozen=True):
+    """A template that somebody else left: whatever digest it still carries, its pods read what the sources held then, which is `config`."""
+
+    shape: Shape
+    config: str
+
+
 class Before(Frozen, frozen=True, omit_defaults=True):
     """What the user had in the fields that pace a rolling update; `put` is the `minReadySeconds` that we put there.
 
@@ -89,7 +96,8 @@ class Told(Frozen, frozen=True, omit_defaults=True):
     `base` is the config digest of pods whose template carries none. `template` is the workload's template as this record left it:
     anything else there is somebody else's. `was` is the template before this rollout first changed it; None while it has not.
     `sources` are the digests of the config sources when the rollout began, by `kind/name`, and `put` is the configuration that a
-    promotion of this rollout writes into them. `before` and `swap` hold what the user had until it is given back.
+    promotion of this rollout writes into them. `foreign` is the workload's template where somebody else had left it. `before` and
+    `swap` hold what the user had until it is given back.
     """
 
     desired: Desired
@@ -98,6 +106,7 @@ class Told(Frozen, frozen=True, omit_defaults=True):
     was: Shape | None = None
     sources: dict[str, str] = {}
     put: str = ""
+    foreign: Foreign | None = None
     before: Before | None = None
     swap: Swap | None = None
 

@@ -19,8 +19,8 @@ from deployguard.model.target import Desired
 from deployguard.model.version import NOTHING, Version
 from deployguard.targets.kubernetes import marks
 from deployguard.targets.kubernetes.content import Contents
-from deployguard.targets.kubernetes.looking import Scene, Source, effective, shape_of
-from deployguard.targets.kubernetes.marks import Before, Shape, Swap, Told, WorkloadRef
+from deployguard.targets.kubernetes.looking import Ground, Scene, Source, shape_of
+from deployguard.targets.kubernetes.marks import Before, Foreign, Shape, Swap, Told, WorkloadRef
 from deployguard.targets.kubernetes.references import ConfigRef
 from deployguard.targets.kubernetes.settings import ConfigContent
 from deployguard.targets.kubernetes.template import promoted
@@ -83,6 +83,16 @@ def base_of(scene: Scene) -> str:
     return known.base if known is not None else scene.config
 
 
+def ground_of(scene: Scene, contents: Contents) -> Ground:
+    """What tells the versions of the workload's pods now. A template of somebody else came with what the sources hold."""
+    known = marks.record(scene.workload)
+    if known is None:
+        return Ground(scene.config)
+    current = shape_of(scene.workload["spec"]["template"], contents)
+    foreign = Foreign(current, scene.config) if is_theirs(scene.workload, known, current) else known.foreign
+    return Ground(known.base, foreign)
+
+
 def complete(workload: Mapping[str, Any]) -> bool:
     """Whether the controller has seen the last change and every replica is updated, and available for as long as was asked."""
     status, wanted = workload.get("status") or {}, workload["spec"].get("replicas", 1)
@@ -109,8 +119,8 @@ def reckoned(scene: Scene, desired: Desired, contents: Contents, *, swaps: bool)
     same = known is not None and known.desired.by == desired.by
     theirs = same and known is not None and is_theirs(workload, known, current)
     draft = _Draft(record_for(scene, desired, known, current))
-    runs = effective(current, draft.record.base)
-    back = desired.candidate is None and not theirs and runs != desired.stable and _asked_back(workload, known, desired)
+    runs = Ground(draft.record.base, draft.record.foreign).version(current)
+    back = desired.candidate is None and not theirs and runs != desired.stable and asked_back(workload, known, desired, runs)
     if not (same or back) and desired.candidate is None and runs != desired.stable:
         theirs = True
         draft.change(template=Shape(""))
@@ -126,14 +136,14 @@ def reckoned(scene: Scene, desired: Desired, contents: Contents, *, swaps: bool)
     return Reckoning(runs, draft.record, (*draft.tests, *draft.writes), sources, foreign)
 
 
-def _asked_back(workload: Mapping[str, Any], known: Told | None, desired: Desired) -> bool:
+def asked_back(workload: Mapping[str, Any], known: Told | None, desired: Desired, runs: Version) -> bool:
     """Whether a word that names only a stable version means the template: a return, which is paced, a rung that names another stable
-    version than the word before, or a word after a record was lost.
+    version than the word before, or a word after a record was lost while a version of ours `runs`.
 
     A rollout that exposed nothing yet and is taken back leaves what runs as it is: then somebody else has put it there.
     """
     if known is None:
-        return desired.pace > 0 or marks.fence_of(workload) > 0
+        return desired.pace > 0 or (marks.fence_of(workload) > 0 and runs in desired.keep)
     return desired.stable != known.desired.stable if known.desired.by == desired.by else desired.pace > 0
 
 
@@ -145,7 +155,9 @@ def record_for(scene: Scene, desired: Desired, known: Told | None, current: Shap
         return msgspec.structs.replace(known, desired=desired, template=Shape("") if undone else known.template)
     sources = {f"{ref.kind}/{ref.name}": source.digest for ref, source in scene.sources.items()}
     if known is not None:
-        return Told(desired, known.base, current, sources=sources, before=known.before, swap=known.swap)
+        theirs = Foreign(current, scene.config) if is_theirs(scene.workload, known, current) else None
+        left = known.foreign if known.foreign is not None and known.foreign.shape == current else None
+        return Told(desired, known.base, current, sources=sources, foreign=theirs or left, before=known.before, swap=known.swap)
     return Told(desired, desired.stable.config if desired.candidate is not None else scene.config, current, sources=sources)
 
 
@@ -214,7 +226,7 @@ def _write_template(draft: _Draft, workload: Mapping[str, Any], desired: Desired
         contents.config(desired.stable.config)
     was = record.was
     # A template that carried no config digest must come back without one, or its ReplicaSet is not used again.
-    config = was.config if was is not None and effective(was, record.base) == version else version.config
+    config = was.config if was is not None and Ground(record.base, record.foreign).version(was) == version else version.config
     template = promoted(contents.template(version.release), config)
     user = record.before or Before(spec.get("minReadySeconds", 0), bool(spec.get("paused")))
     paces = desired.full or desired.pace > 0

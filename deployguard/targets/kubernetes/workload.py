@@ -17,10 +17,11 @@ from deployguard.targets.kubernetes.content import Contents
 from deployguard.targets.kubernetes.daemonset import DaemonSetTarget
 from deployguard.targets.kubernetes.deployment import DeploymentTarget, autoscaler
 from deployguard.targets.kubernetes.inplace_target import InPlaceTarget
-from deployguard.targets.kubernetes.looking import effective, shape_of
+from deployguard.targets.kubernetes.looking import Ground, Scene, Source, shape_of
 from deployguard.targets.kubernetes.marks import Json, WorkloadRef
+from deployguard.targets.kubernetes.promotion import base_of, ground_of
 from deployguard.targets.kubernetes.references import ConfigRef, containers, unguardable
-from deployguard.targets.kubernetes.settings import ConfigContent, config_digest
+from deployguard.targets.kubernetes.settings import ConfigContent
 from deployguard.targets.kubernetes.statefulset import StatefulSetTarget
 
 IN_PLACE = ("StatefulSet", "DaemonSet")
@@ -93,14 +94,16 @@ class KubeTarget:
         contents = {ref: ConfigContent.of({"kind": ref.kind, **obj}) for ref, obj in sources.items() if obj is not None}
         digests = {ref: self._contents.digest_of(ref, contents[ref]) if ref in contents else "" for ref in self.config}
         spec, template = workload["spec"], workload["spec"]["template"]
-        shape, asked, known = shape_of(template, self._contents), config_digest(digests), marks.record(workload)
+        shape = shape_of(template, self._contents)
+        scene = Scene(workload, (), {ref: Source(ref, sources[ref], digest) for ref, digest in digests.items()})
+        ground = Ground(base_of(scene)) if self.ref.kind in IN_PLACE else ground_of(scene, self._contents)
         scaler, unseen = self._autoscaler()
         status = workload.get("status") or {}
         return Live(
             template=template,
             contents=contents,
-            version=effective(shape, known.base if known is not None else asked),
-            source=Version(shape.release, asked),
+            version=ground.version(shape),
+            source=Version(shape.release, scene.config),
             replicas=int(spec.get("replicas", status.get("desiredNumberScheduled", 1))),
             ready=int(status.get("readyReplicas", status.get("numberReady", 0))),
             hpa=scaler,

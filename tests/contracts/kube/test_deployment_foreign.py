@@ -159,3 +159,23 @@ def test_a_lost_record_is_no_excuse_to_leave_a_bad_candidate(stage: Set) -> None
     yard.api.merge(yard.service.path, {"metadata": {"annotations": {marks.TOLD: None}}})
     assert yard.target().observe().told is None
     yard.drive(yard.wish(stable), runs(stable, 1))
+
+
+def test_what_others_deploy_reads_what_the_source_holds(stage: Set, cluster: Cluster) -> None:
+    """After a promotion somebody deploys another template and another configuration at once: that pair is what one goes back to."""
+    yard = stage(1, config={"CONFIG_VERSION": "a"})
+    stable = yard.stable()
+    promoted = yard.candidate(stable, config=conf(CONFIG_VERSION="b"))
+    yard.drive(yard.wish(stable, promoted, 1, full=True, pace=1), runs(promoted, 1))
+    yard.drive(yard.wish(promoted), runs(promoted, 1))
+    yard.edit(conf(CONFIG_VERSION="theirs"))
+    cluster.kubectl("-n", yard.namespace, "set", "env", "deployment/web", "VERSION=theirs")
+    theirs = yard.stable()
+    assert theirs.config not in (stable.config, promoted.config)
+    assert (yard.target().live().version, yard.target().observe().adopted) == (theirs, theirs)
+    candidate = yard.candidate(theirs, {"VERSION": "v4"}, config=conf(CONFIG_VERSION="d"))
+    view = yard.drive(yard.wish(theirs, candidate, 1, by="web/r2"), runs(candidate, 1))
+    assert (view.adopted, view.superseded, view.source_changed) == (theirs, "", "")
+    yard.drive(yard.wish(theirs, candidate, 1, by="web/r2", full=True, pace=1), runs(candidate, 1))
+    view = yard.drive(yard.wish(theirs, by="web/r2"), runs(theirs, 1))
+    assert (yard.source(), view.adopted) == (conf(CONFIG_VERSION="theirs"), theirs)
