@@ -95,7 +95,7 @@ class Session:
             if ended.how == "left":
                 handed = self._terms.hand_over is not None
                 self._progress.say((handed_words if handed else last_words)(ended.document, self._terms.flags))
-            self._drive.driver.release()
+            self._release()
             self._tidy(ended.document)
             return self._result(ended)
         finally:
@@ -104,6 +104,13 @@ class Session:
             if undelivered:
                 self._progress.say(f"{undelivered} announcements were not delivered; the next run of this guard sends them again")
             self._progress.close()
+
+    def _release(self) -> None:
+        """The claim is given back. Where that fails the outcome stands all the same: a claim lapses by itself."""
+        try:
+            self._drive.driver.release()
+        except DeployguardError as error:
+            self._progress.say(f"the claim was not given back, and lapses within half a minute: {error.message}")
 
     def _tidy(self, document: Document) -> None:
         """What nobody needs any more of old versions is gone, once a rollout is past exposing anything."""

@@ -135,9 +135,8 @@ def test_asked_while_nobody_drives(yard: Make, verb: str) -> None:
 def test_a_gate_and_a_freeze(yard: Make) -> None:
     """`approve` opens a gate; `stop --all` freezes every promotion of the namespace until it is cleared; then `rollback` returns."""
     here = yard(1)
-    gate = [{"instances": 1, "soak": "1s", "limit": "5m"}, {"exposure": "100%", "soak": "1s", "approval": True}]
-    going = here.begin(here.guard(stages=gate), "--set", "env.VERSION=2")
-    until("the gate", lambda: here.phase().startswith("holding"))
+    going = here.begin(here.guard(gates={"approval": [2]}), "--set", "env.VERSION=2")
+    here.reaches("holding 1", going)
     said(here, "stop", "--all", "--reason", "INC-912")
     said(here, "approve")
     assert here.exposed() == 1

@@ -36,7 +36,7 @@ def deployments(asked: Asked) -> bool:
 
 @pytest.mark.parametrize(("seed", "bad"), [pytest.param(1, False, marks=pytest.mark.full), (2, True)])
 def test_a_storm(node: Cluster, yard: Make, way: Way, seed: int, bad: bool, tell: Tell) -> None:
-    """With one request in six throttled, refused, closed or answered to nobody, a rollout ends as in good weather and leaves nothing."""
+    """With one request in six throttled, refused, closed or answered to nobody, what was begun ends as in good weather; nothing is left."""
     here, (weather, kubeconfig) = yard(2), way
     here.through(kubeconfig)
     here.pull("storm")
@@ -44,14 +44,16 @@ def test_a_storm(node: Cluster, yard: Make, way: Way, seed: int, bad: bool, tell
         Load(here.service.address, 40),
         watched(node.kubeconfig, here.service.namespace, here.command.folder / "history.json") as history,
     ):
-        weather.fate = storm(seed)
         going = here.begin(here.guard(CHECK), "--set", f"env.CONFIG={STRINGS}/storm")
+        until("the first pod of the candidate is on its way", here.exposed)
+        weather.fate = storm(seed)
         if bad:
             here.reaches("analyzing 1", going)
             here.pull("storm", ERROR_RATE=0.7)
         done = going.end()
         weather.fate = lambda _asked: ""
         assert done.code == (10 if bad else 0), done.err
+        assert done.data["exit_code"] == done.code
         assert "Traceback" not in done.err
         here.is_clean()
         history().never_went_back()
