@@ -22,7 +22,7 @@ from deployguard.model.version import NOTHING, Version
 from deployguard.targets.kubernetes import marks
 from deployguard.targets.kubernetes import promotion as promotions
 from deployguard.targets.kubernetes.content import Contents
-from deployguard.targets.kubernetes.looking import Scene, effective, shape_of
+from deployguard.targets.kubernetes.looking import Ground, Scene, shape_of
 from deployguard.targets.kubernetes.marks import Before, Json, Shape, Told
 from deployguard.targets.kubernetes.promotion import Reckoning
 from deployguard.targets.kubernetes.references import ConfigRef
@@ -54,8 +54,15 @@ def reckoned(scene: Scene, desired: Desired, contents: Contents, hold: Hold) -> 
     same = known is not None and known.desired.by == desired.by
     theirs = same and known is not None and promotions.is_theirs(workload, known, current)
     record = promotions.record_for(scene, desired, known, current)
-    runs = effective(current, record.base)
-    back = not same and desired.candidate is None and runs != desired.stable
+    if known is not None and known.before is not None and known.template == current and not same:
+        # A trial that nobody ended is still on it: what was there before that is what comes back.
+        record = msgspec.structs.replace(record, was=known.was, put=known.put)
+    runs = _ground(record).version(current)
+    away = desired.candidate is None and not theirs and runs != desired.stable
+    back = away and promotions.asked_back(workload, known, desired, runs)
+    if away and not (same or back or record.was is not None):
+        theirs = True
+        record = msgspec.structs.replace(record, template=Shape(""))
     asked = desired.full or back or record.was is not None or (ours(desired) and hold.tried)
     template, shape = _template(record, desired, contents, tried=hold.tried) if asked else (workload["spec"]["template"], current)
     differs = asked and not theirs and not alike(workload["spec"]["template"], template)
@@ -70,8 +77,8 @@ def reckoned(scene: Scene, desired: Desired, contents: Contents, hold: Hold) -> 
     if differs and not waits:
         record = _written(operations, record, workload, desired, template, shape)
     elif record.before is not None and not (ours(desired) or waits or differs) and (theirs or hold.done):
-        if theirs and not record.put:
-            _freed(operations, record, workload, desired.stable, contents)
+        if theirs and known is not None and not record.put:
+            _freed(operations, known, workload, desired.stable, contents)
         record = _given_back(operations, record, workload, record.before)
     return Reckoning(runs, record, tuple(operations), sources, foreign)
 
@@ -142,8 +149,12 @@ def _template(record: Told, desired: Desired, contents: Contents, *, tried: bool
         return tried_template(desired, contents), _shape(desired.candidate, desired.candidate.config)
     version, was = promotions.main(desired), record.was
     # A template that carried no config digest must come back without one, or its revision is not used again.
-    config = was.config if was is not None and effective(was, record.base) == version else version.config
+    config = was.config if was is not None and _ground(record).version(was) == version else version.config
     return promoted(contents.template(version.release), config), _shape(version, config)
+
+
+def _ground(record: Told) -> Ground:
+    return Ground(record.base, record.foreign)
 
 
 def _shape(version: Version, config: str) -> Shape:
@@ -155,7 +166,7 @@ def _begun(record: Told, desired: Desired, current: Shape, *, back: bool, put: s
     if desired.full and desired.candidate is not None:
         return msgspec.structs.replace(record, was=record.was or current, put=desired.candidate.config)
     if back:
-        return msgspec.structs.replace(record, was=current, put=put)
+        return msgspec.structs.replace(record, was=record.was or current, put=put)
     return msgspec.structs.replace(record, was=record.was or current)
 
 
@@ -201,17 +212,17 @@ def _written(operations: list[Operation], record: Told, workload: Json, desired:
     return record if ours(desired) else _paced(operations, record, workload, 0)
 
 
-def _freed(operations: list[Operation], record: Told, workload: Json, stable: Version, contents: Contents) -> None:
+def _freed(operations: list[Operation], known: Told, workload: Json, stable: Version, contents: Contents) -> None:
     """What somebody else made of a template on trial is made of the stable one instead, before their rollout is let go.
 
     Their change is kept; an untested candidate must not come to every pod with it.
     """
-    left = Version(record.template.release, record.template.config or record.base)
-    if left == stable:
+    left = _ground(known).version(known.template)
+    if left == stable or not left.release:
         return
     present = workload["spec"]["template"]
     tried = plain(_tried(left, stable, contents))
-    was = record.was.config if record.was is not None else ""
+    was = known.was.config if known.was is not None else ""
     wanted = promoted(merged(tried, plain(present), plain(contents.template(stable.release))), was)
     if not alike(present, wanted):
         operations += [test("/spec/template", present), replace("/spec/template", wanted)]

@@ -23,7 +23,7 @@ from deployguard.targets.kubernetes import inplace, marks, promotion
 from deployguard.targets.kubernetes.content import Contents
 from deployguard.targets.kubernetes.deployment import RENEW_BELOW, accept, basis_of, in_trouble, until_of
 from deployguard.targets.kubernetes.inplace import Hold
-from deployguard.targets.kubernetes.looking import Eyes, Scene, effective, shape_of
+from deployguard.targets.kubernetes.looking import Eyes, Scene, shape_of
 from deployguard.targets.kubernetes.marks import Json, Told, WorkloadRef
 from deployguard.targets.kubernetes.pods import address_of, instance, leaving, port_of, unborn
 from deployguard.targets.kubernetes.references import ConfigRef
@@ -114,7 +114,7 @@ class InPlaceTarget(ABC):
     def observe(self) -> TargetView:
         """What runs where now, in a few reads side by side."""
         scene, told = self._look()
-        workload, base = scene.workload, promotion.base_of(scene)
+        workload, ground = scene.workload, promotion.ground_of(scene, self._contents)
         current = shape_of(workload["spec"]["template"], self._contents)
         theirs = promotion.superseded(scene, self._contents)
         # While candidates are tried the template is theirs at times; what the workload's owner asked for is what was there before.
@@ -125,9 +125,9 @@ class InPlaceTarget(ABC):
             basis=basis_of(scene),
             wanted=self._wanted(workload),
             told=told.desired if told is not None else None,
-            instances=self._instances(scene, effective(current, base), told),
+            instances=self._instances(scene, ground.version(current), told),
             retreated=marks.number(workload, marks.RETREATED),
-            adopted=effective(asked, base),
+            adopted=ground.version(asked),
             surge=False,
             pending=self._pending(scene, told, theirs=theirs),
             superseded=promotion.superseded_words(scene, self._ref) if theirs else "",
@@ -196,9 +196,9 @@ class InPlaceTarget(ABC):
     def _look(self) -> tuple[Scene, Told | None]:
         scene, pods = self._eyes.all()
         alive = [pod for pod in pods if not leaving(pod) and marks.owner(pod).get("uid") == marks.uid(scene.workload)]
-        made, base = self._revisions.of(scene.workload, alive), promotion.base_of(scene)
+        made, ground = self._revisions.of(scene.workload, alive), promotion.ground_of(scene, self._contents)
         found = ((pod, made[marks.uid(pod)]) for pod in alive)
-        self._crew = tuple(Member(pod, effective(made.shape, base) if made is not None else None, made) for pod, made in found)
+        self._crew = tuple(Member(pod, ground.version(made.shape) if made is not None else None, made) for pod, made in found)
         self._last = scene
         return scene, marks.told(scene.workload)
 

@@ -272,3 +272,18 @@ def test_a_pod_that_cannot_be_created_is_told_with_the_version_it_would_run(stag
     assert "violates PodSecurity" in lost.refused
     yard.api.merge(f"/api/v1/namespaces/{yard.namespace}", {"metadata": {"labels": {strict: None}}})
     yard.see("it is back", runs(stable, 1))
+
+
+def test_a_trial_that_nobody_ended_is_taken_back_by_whoever_comes_next(stage: Set) -> None:
+    """Another rollout finds a template on trial: it goes back to what was there before, and its own trial begins from there."""
+    yard = stage(2, kind=KIND, config={"CONFIG_VERSION": "a"})
+    before, spec, stable = yard.pods(), yard.workload()["spec"], yard.stable()
+    first = yard.candidate(stable, {"VERSION": "v2"}, config=conf(CONFIG_VERSION="b"))
+    yard.drive(yard.wish(stable, first, 1), runs(first, 1))
+    yard.drive(yard.wish(stable, by="web/r2"), runs(stable, 2))
+    assert (yard.workload()["spec"], yard.pods()["web-0"]) == (spec, before["web-0"])
+    yard.drive(yard.wish(stable, first, 1, by="web/r3"), runs(first, 1))
+    second = yard.candidate(stable, {"VERSION": "v3"})
+    yard.drive(yard.wish(stable, second, 1, by="web/r4"), runs(second, 1))
+    yard.drive(yard.wish(stable, by="web/r4"), runs(stable, 2))
+    assert (yard.workload()["spec"], yard.pods()["web-0"]) == (spec, before["web-0"])
