@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import time
 from dataclasses import dataclass
@@ -10,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from deployguard.model.rollout import Rollout
+from tests.cluster.api import until
 from tests.cluster.fixtures import Cluster
 from tests.cluster.load import Load
 from tests.e2e.conftest import Tell
 from tests.e2e.kube_chaos.conftest import Make
 from tests.e2e.kube_chaos.yard import CHECK, STRINGS, Yard, kill, pause, watched
-from tests.e2e.world import Done
+from tests.e2e.world import Done, Going
 
 pytestmark = [pytest.mark.e2e, pytest.mark.cluster, pytest.mark.timeout(1800)]
 RATE = 40
@@ -30,7 +32,11 @@ class Told:
     done: Done
     rollout: Rollout
     kills: list[str]
-    seconds: float
+
+    @property
+    def seconds(self) -> float:
+        """How long it took from the first look to the last."""
+        return (self.rollout.updated - self.rollout.started).total_seconds()
 
     @property
     def trail(self) -> list[tuple[str, str]]:
@@ -40,7 +46,10 @@ class Told:
 
 
 def rolled_out(yard: Yard, guard: Path, number: int, kind: str, instants: list[float]) -> Told:
-    """Roll a new version out; its driver is killed at each of these seconds of its life and the next one begins on another machine."""
+    """Roll a new version out; drivers are killed at each of these seconds after they took the claim, the next one is on another machine.
+
+    A negative instant counts from the start of the process: that one may never come to drive.
+    """
     name = f"{kind}-{number}"
     yard.pull(name)
     change = ["--set", f"env.VERSION={number}", "--set", f"env.CONFIG={STRINGS}/{name}"]
@@ -54,10 +63,17 @@ def rolled_out(yard: Yard, guard: Path, number: int, kind: str, instants: list[f
             yard.pull(name, ERROR_RATE=0.7)
             bad = True
 
-    began, kills = time.monotonic(), list[str]()
+    def drives(going: Going) -> bool:
+        claim, found = yard.document().claim, yard.document().rollout
+        mine = claim is not None and int(claim.holder.split("/")[1]) == going.process.pid
+        return going.process.poll() is not None or (mine and found is not None and found.id != old)
+
+    kills = list[str]()
     going = yard.begin(guard, *change)
     for instant in instants:
-        pause(instant, always, going)
+        if instant >= 0:
+            until("it drives", functools.partial(drives, going))
+        pause(abs(instant), always, going)
         if not kill(going):
             break
         found = yard.document().rollout
@@ -68,7 +84,7 @@ def rolled_out(yard: Yard, guard: Path, number: int, kind: str, instants: list[f
     while going.process.poll() is None:
         always()
         time.sleep(0.05)
-    return Told(going.end(), yard.rollout(), kills, time.monotonic() - began)
+    return Told(going.end(), yard.rollout(), kills)
 
 
 def kill_and_resume(node: Cluster, yard: Yard, seed: int, kind: str, wanted: int, tell: Tell) -> None:
@@ -84,8 +100,10 @@ def kill_and_resume(node: Cluster, yard: Yard, seed: int, kind: str, wanted: int
         number = 100
         while len(killed) < wanted:
             number += 1
-            first = dice.uniform(0.5, quiet.seconds * 0.9)
-            instants = [first, *(dice.uniform(0.5, max(2.0, quiet.seconds - first)) for _n in range(2))][: wanted - len(killed)]
+            instants = [dice.uniform(0, quiet.seconds * share) for share in (0.9, 0.5, 0.5)]
+            if dice.random() < 0.15:
+                instants[0] = -dice.uniform(0.3, 2.0)
+            instants = instants[: wanted - len(killed)]
             print(f"seed {seed}: killing at {', '.join(f'{instant:.2f} s' for instant in instants)}")
             told = rolled_out(yard, guard, number, kind, instants)
             assert told.done.code == quiet.done.code, told.done.err
