@@ -94,10 +94,16 @@ def _overtaken(scene: Scene, rollout: Rollout, view: TargetView) -> str:
     runs that counts.
     """
     if view.fence >= rollout.first_seq:
-        return view.superseded
+        return view.superseded or _unrecorded(rollout, view)
     if view.source is None or view.adopted is None or rollout.kind != "candidate" or condemned_before(scene.document, view.adopted):
         return ""
     return "" if view.adopted == rollout.stable else view.superseded or "somebody else changed what runs since the rollout began"
+
+
+def _unrecorded(rollout: Rollout, view: TargetView) -> str:
+    """That the record of what the target was told is gone, and that it runs what this rollout never asked for; empty when it does not."""
+    ours = view.told is not None or view.source is None or view.adopted in (None, rollout.stable, rollout.candidate)
+    return "" if ours else "somebody else changed what runs, and took the record of the rollout away with it"
 
 
 def _superseded(scene: Scene, rollout: Rollout, view: TargetView, text: str) -> Rollout:

@@ -60,7 +60,7 @@ LOSSES: dict[Right, Loss] = {
     ("get", "", "services"): Loss("named"),
     ("list", "", "services"): Loss("plan", lead=True),
     ("get", "", "services/proxy"): Loss("run", (12, 124), lead=True),
-    ("list", "", "events"): Loss("mount", (12, 124), missed="FailedMount"),
+    ("list", "", "events"): Loss("mount", (12, 124), missed="cannot be mounted"),
     ("create", "", "events"): Loss("crash", (10,), lead=True),
     ("get", "", "configmaps"): Loss("plan", lead=True),
     ("list", "", "configmaps"): Loss("plan"),
@@ -166,7 +166,7 @@ def lost(right: Right, loss: Loss, done: Done) -> str:
 def fine(act: str, done: Done) -> str:
     """What is wrong with how it went with every right; empty when nothing is."""
     text = done.out + done.err
-    codes, marks = {"crash": 10, "mount": 12}, {"crash": "told to crash at start", "mount": "FailedMount"}
+    codes, marks = {"crash": 10, "mount": 10}, {"crash": "told to crash at start", "mount": "cannot be mounted"}
     right = done.code == codes.get(act, 0) and marks.get(act, "") in text and not re.search("cannot \\w+ resource", text)
     return "" if right else f"with every right {act} ended with {done.code}: {text[-1500:]}"
 

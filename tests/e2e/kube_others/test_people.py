@@ -20,7 +20,7 @@ MOMENTS = [
 
 def deployed(yard: Made, moment: tuple[dict[str, Any], tuple[str, int]], **more: Any) -> tuple[Yard, Any]:
     """Version 1, twice rolled out, and a rollout of version 2 that has come to the moment."""
-    place = yard(**more)
+    place = yard(spec={"minReadySeconds": 2}, **more)
     place.kubectl("apply", "-f", place.file(place.manifest(3)))
     place.settled()
     place.kubectl("apply", "-f", place.file(place.manifest(1)))
@@ -42,7 +42,8 @@ def test_restart_and_undo_are_deploys_by_others(yard: Made, moment: tuple[dict[s
     done = going.end()
     assert done.code == 14, done.err
     place.settled()
-    assert (place.workload()["spec"]["template"], place.canaries(), place.ours()) == (wrote, [], [])
+    spec = place.workload()["spec"]
+    assert (spec["template"], spec["minReadySeconds"], place.canaries(), place.ours()) == (wrote, 2, [], [])
     assert len(set(place.pods().values())) == 1
 
 
