@@ -153,7 +153,7 @@ def test_nobody_resumes(yard: Make, tell: Tell) -> None:
     """The reaper, as its CronJob runs it, takes a killed run's canary back; `run --resume` then says so, and begins anew; so does `run`."""
     here = yard(1)
     before = here.pods()
-    policy = {"lease": "15s", "stages": WATCHED}
+    policy = {"lease": "5s", "stages": WATCHED}
     assert kill(here.watching_one(**policy))
     first = here.rollout()
     here.elsewhere()

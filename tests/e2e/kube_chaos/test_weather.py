@@ -96,7 +96,7 @@ def test_a_write_that_lands_after_the_way_back(yard: Make, way: Way, late: str) 
 
     weather.fate = lambda asked: "hold" if deployments(asked) and slow(asked) else ""
     here.through(kubeconfig)
-    going = here.begin(here.guard(lease="15s"), "--set", "env.VERSION=2")
+    going = here.begin(here.guard(lease="5s"), "--set", "env.VERSION=2")
     until("the write is on its way", lambda: weather.held)
     assert kill(going)
     here.elsewhere()
