@@ -24,6 +24,7 @@ from deployguard.errors import Bug, ForeignState, StaleView, WorldError
 from deployguard.kube import paths
 from deployguard.kube.client import Kube
 from deployguard.kube.errors import AlreadyExists, Conflict, KubeError, NotFound
+from deployguard.kube.patience import patiently
 from deployguard.model.document import Document
 from deployguard.model.rollout import Entry, Rollout
 from deployguard.stores import schema
@@ -87,7 +88,10 @@ class KubeStore:
         data = schema.write(document)
         body = self._body(document, self._packed(data), expected)
         try:
-            saved = self._kube.merge(self._path, body) if expected else self._kube.create(paths.configmaps(self.namespace), body)
+            if expected:
+                saved = self._kube.merge(self._path, body)
+            else:
+                saved = patiently(lambda: self._kube.create(paths.configmaps(self.namespace), body))
         except (Conflict, AlreadyExists) as error:
             self.ledger.forget()
             raise self._stale(expected, "somebody saved in between") from error

@@ -21,6 +21,7 @@ from deployguard.kube import paths
 from deployguard.kube.client import Kube
 from deployguard.kube.errors import AlreadyExists, Conflict, FailedPrecondition, Invalid, KubeError, NotFound
 from deployguard.kube.patches import add, pointer, replace, test
+from deployguard.kube.patience import patiently
 from deployguard.model.version import NOTHING, Version
 from deployguard.targets.kubernetes import marks
 from deployguard.targets.kubernetes.marks import Json, WorkloadRef
@@ -210,7 +211,7 @@ class Contents:
         }
         for _attempt in range(_ATTEMPTS):
             try:
-                self._kube.create(paths.contents(kind, self._ref.namespace), body)
+                patiently(lambda: self._kube.create(paths.contents(kind, self._ref.namespace), body))
             except AlreadyExists:
                 if self._touched(kind, name, digest, now):
                     return

@@ -18,6 +18,7 @@ from deployguard.errors import UserError
 from deployguard.kube import config, patches, paths
 from deployguard.kube.client import Kube, connect
 from deployguard.kube.errors import Gone, KubeError, Throttled, Unauthorized, Unreachable
+from deployguard.kube.patience import patiently
 from tests.contracts.kube.kubeconfigs import kubeconfig
 
 POD = paths.pod("shop", "a")
@@ -327,3 +328,14 @@ def test_no_cluster_at_all_says_where_it_looked(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(UserError, match=r"could not find a cluster: there is no kubeconfig \(looked for .*none\)") as caught:
         connect()
     assert "--kubeconfig" in caught.value.hint
+
+
+def test_what_begins_a_rollout_is_asked_for_again_while_the_server_is_busy(server: Server, kube: Kube) -> None:
+    """A creation that was turned away unread comes again; one that failed otherwise does not, for it may have been carried out."""
+    server.script = [status(429), status(429)]
+    assert patiently(lambda: kube.create(paths.pods("shop"), {})) == {"kind": "Pod"}
+    assert len(server.asked) == 3
+    server.script = [status(500)]
+    with pytest.raises(KubeError):
+        patiently(lambda: kube.create(paths.pods("shop"), {}))
+    assert len(server.asked) == 4
