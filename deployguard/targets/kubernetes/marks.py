@@ -97,7 +97,7 @@ class Told(Frozen, frozen=True, omit_defaults=True):
     anything else there is somebody else's. `was` is the template before this rollout first changed it; None while it has not.
     `sources` are the digests of the config sources when the rollout began, by `kind/name`, and `put` is the configuration that a
     promotion of this rollout writes into them. `foreign` is the workload's template where somebody else had left it. `before` and
-    `swap` hold what the user had until it is given back.
+    `swap` hold what the user had until it is given back; `user` is the same when the rollout began, for a record that an undo brings back.
     """
 
     desired: Desired
@@ -109,6 +109,7 @@ class Told(Frozen, frozen=True, omit_defaults=True):
     foreign: Foreign | None = None
     before: Before | None = None
     swap: Swap | None = None
+    user: Before | None = None
 
 
 def labels(obj: Mapping[str, Any]) -> dict[str, str]:

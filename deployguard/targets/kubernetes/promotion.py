@@ -151,14 +151,40 @@ def record_for(scene: Scene, desired: Desired, known: Told | None, current: Shap
     """The record for `desired` before anything of the spec is changed."""
     if known is not None and known.desired.by == desired.by:
         # An old record came back by an undo: whatever the template is now, it is not what we left.
-        undone = known.desired.fence < marks.fence_of(scene.workload)
-        return msgspec.structs.replace(known, desired=desired, template=Shape("") if undone else known.template)
+        if known.desired.fence < marks.fence_of(scene.workload):
+            before = known.before or _left_behind(scene.workload, known)
+            return msgspec.structs.replace(known, desired=desired, template=Shape(""), before=before)
+        return msgspec.structs.replace(known, desired=desired)
     sources = {f"{ref.kind}/{ref.name}": source.digest for ref, source in scene.sources.items()}
     if known is not None:
         theirs = Foreign(current, scene.config) if is_theirs(scene.workload, known, current) else None
         left = known.foreign if known.foreign is not None and known.foreign.shape == current else None
-        return Told(desired, known.base, current, sources=sources, foreign=theirs or left, before=known.before, swap=known.swap)
-    return Told(desired, desired.stable.config if desired.candidate is not None else scene.config, current, sources=sources)
+        return Told(
+            desired,
+            known.base,
+            current,
+            sources=sources,
+            foreign=theirs or left,
+            before=known.before,
+            swap=known.swap,
+            user=_of_user(scene.workload, known.before),
+        )
+    base = desired.stable.config if desired.candidate is not None else scene.config
+    return Told(desired, base, current, sources=sources, user=_of_user(scene.workload, None))
+
+
+def _of_user(workload: Mapping[str, Any], before: Before | None) -> Before:
+    """How the user paces and pauses the workload, whatever a promotion has put there."""
+    spec = workload["spec"]
+    return msgspec.structs.replace(before, put=0) if before else Before(spec.get("minReadySeconds", 0), bool(spec.get("paused")))
+
+
+def _left_behind(workload: Mapping[str, Any], known: Told) -> Before | None:
+    """What is to be given back after an undo in the middle of a promotion: it brought a record back that knows of none."""
+    present = workload["spec"].get("minReadySeconds", 0)
+    if known.user is None or (present <= known.user.min_ready and not known.user.paused):
+        return None
+    return msgspec.structs.replace(known.user, put=present)
 
 
 def _begin(draft: _Draft, desired: Desired, current: Shape | None, *, back: bool, put: str) -> None:
