@@ -36,6 +36,8 @@ TAIL_LINES = 20
 _NO_LOG = ("unable to retrieve container logs for ", "failed to try resolving symlinks in path ")
 """What a node answers, as if it were the log, when a container and its log are gone."""
 TAIL_BYTES = 2048
+LOG_PAUSE = 0.2
+"""Seconds after which a log that has just gone is asked for once more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,12 +228,21 @@ class Eyes:
     def _last_words(self, pod: str, container: str, ends: int, previous: bool) -> tuple[str, ...]:
         """What a container logged before it ended, for the time that `ends` says.
 
-        A node starts it again at once the first time: if it has done so since the pod was read, its log is the new container's.
+        A node starts it again at once the first time: if it has done so since the pod was read, its log is the new container's. While
+        the new one ends too the old one's log is gone, and the node knows only a moment later which is the last.
         """
-        said = self._log(pod, container, previous)
-        return said if previous or ends > 1 else self._log(pod, container, True) or said
+        for pause in (0.0, LOG_PAUSE):
+            if pause:
+                clock.sleep(pause)
+            said = self._log(pod, container, previous)
+            if not previous and ends == 1 and (before := self._log(pod, container, True)) != ():
+                said = before
+            if said is not None:
+                return said
+        return ()
 
-    def _log(self, pod: str, container: str, previous: bool) -> tuple[str, ...]:
+    def _log(self, pod: str, container: str, previous: bool) -> tuple[str, ...] | None:
+        """The last lines of a container's log; none where there is none to be had, None where it has just gone."""
         wanted = {"container": container, "tailLines": str(TAIL_LINES), "previous": str(previous).lower()}
         try:
             found = self._kube.fetch(paths.pod_log(self._ref.namespace, pod), wanted, limit=64 * TAIL_BYTES)
@@ -240,7 +251,7 @@ class Eyes:
         if found.status >= 400:
             return ()
         text = found.body[-TAIL_BYTES:].decode("utf-8", "replace")
-        return () if text.startswith(_NO_LOG) else tuple(line for line in text.splitlines() if line.strip())[-TAIL_LINES:]
+        return None if text.startswith(_NO_LOG) else tuple(line for line in text.splitlines() if line.strip())[-TAIL_LINES:]
 
 
 def selector(workload: Mapping[str, Any]) -> str:
