@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import subprocess
 import sys
-import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from deployguard.cli.run import report_of
 from deployguard.cli.session import Session, Terms, whoami
 from deployguard.engine import begin, claims
 from deployguard.engine.begin import Wish
-from deployguard.errors import RefusedError, StaleView, WorldError
+from deployguard.errors import DeployguardError, RefusedError, StaleView, WorldError
 from deployguard.files.guard_file import Resolved
 from deployguard.files.write import plain
 from deployguard.model.document import Document
@@ -251,9 +250,12 @@ def _hand_over(plan: Plan, guard: str) -> Callable[[], None]:
     from deployguard.cli.session import request
 
     def hand_over() -> None:
-        plan.home.store(guard).inbox().put(request("pause", "the run was cancelled"))
+        try:
+            plan.home.store(guard).inbox().put(request("pause", "the run was cancelled"))
+        except DeployguardError as error:
+            typer.echo(f"trouble: {error.message}; the background process goes on with the rollout instead of holding it", err=True)
         # The background driver waits until this process has given its claim back.
-        threading.Thread(target=spawn_driver, args=(plan.home, guard), daemon=False).start()
+        spawn_driver(plan.home, guard)
 
     return hand_over
 

@@ -183,11 +183,21 @@ class Session:
         if self._interrupts and number == signal.SIGTERM:
             return
         if self._interrupts:
-            self._drive.leave()
+            _aside(self._drive.leave)
             return
         self._interrupts += 1
         if self._terms.hand_over is not None:
-            self._terms.hand_over()
-            self._drive.leave()
+            _aside(self._terms.hand_over, self._drive.leave)
             return
-        self._drive.ask(request("interrupt", signal.Signals(number).name))
+        asked = request("interrupt", signal.Signals(number).name)
+        _aside(lambda: self._drive.ask(asked))
+
+
+def _aside(*actions: Callable[[], None]) -> None:
+    """They are done in a thread of their own: what a signal has interrupted may hold the very lock that they need."""
+
+    def act() -> None:
+        for action in actions:
+            action()
+
+    threading.Thread(target=act, name="interrupted").start()
