@@ -55,7 +55,7 @@ def test_a_storm(node: Cluster, yard: Make, way: Way, seed: int, bad: bool, tell
         assert done.code == (10 if bad else 0), done.err
         assert done.data["exit_code"] == done.code
         assert "Traceback" not in done.err
-        here.is_clean()
+        here.is_clean(copies=False)
         history().never_went_back()
         verified = here.store().verify()
         assert verified.ok, verified.text
