@@ -217,15 +217,28 @@ def _freed(operations: list[Operation], known: Told, workload: Json, stable: Ver
 
     Their change is kept; an untested candidate must not come to every pod with it.
     """
-    left = _ground(known).version(known.template)
-    if left == stable or not left.release:
-        return
     present = workload["spec"]["template"]
-    tried = plain(_tried(left, stable, contents))
-    was = known.was.config if known.was is not None else ""
-    wanted = promoted(merged(tried, plain(present), plain(contents.template(stable.release))), was)
+    wanted = _without_trial(present, known, stable, contents)
     if not alike(present, wanted):
         operations += [test("/spec/template", present), replace("/spec/template", wanted)]
+
+
+def at_rest(workload: Json, contents: Contents) -> Json:
+    """The workload's template without what is on trial in it: what its owner asked for."""
+    present: Json = workload["spec"]["template"]
+    known = marks.record(workload)
+    if known is None or known.before is None or known.was is None or known.put:
+        return present
+    return _without_trial(present, known, _ground(known).version(known.was), contents)
+
+
+def _without_trial(present: Json, known: Told, stable: Version, contents: Contents) -> Json:
+    left = _ground(known).version(known.template)
+    if left == stable or not left.release:
+        return present
+    tried = plain(_tried(left, stable, contents))
+    mine = merged(tried, plain(present), plain(contents.template(stable.release)))
+    return promoted(mine, known.was.config if known.was is not None else "")
 
 
 def _given_back(operations: list[Operation], record: Told, workload: Json, before: Before) -> Told:

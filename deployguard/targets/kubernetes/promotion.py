@@ -77,12 +77,6 @@ def is_theirs(workload: Mapping[str, Any], known: Told, current: Shape) -> bool:
     return known.template != current or known.desired.fence < marks.fence_of(workload)
 
 
-def base_of(scene: Scene) -> str:
-    """The config digest of pods whose template carries none: the record's, else what the sources hold now."""
-    known = marks.record(scene.workload)
-    return known.base if known is not None else scene.config
-
-
 def ground_of(scene: Scene, contents: Contents) -> Ground:
     """What tells the versions of the workload's pods now. A template of somebody else came with what the sources hold."""
     known = marks.record(scene.workload)
@@ -130,7 +124,11 @@ def reckoned(scene: Scene, desired: Desired, contents: Contents, *, swaps: bool)
     sources, foreign = sources_for(scene, desired, draft.record, contents) if asked and not (desired.full and theirs) else ((), ())
     if differs and not sources and not (desired.full and foreign):
         _write_template(draft, workload, desired, contents)
-    elif draft.record.before is not None and not (desired.full or sources or differs) and (theirs or rolled(workload)):
+    elif (
+        draft.record.before is not None
+        and not (desired.full or sources or differs)
+        and may_give_back(workload, draft.record.before, theirs)
+    ):
         _give_back(draft, workload, draft.record.before)
     _size(draft, scene, desired, swaps=swaps)
     return Reckoning(runs, draft.record, (*draft.tests, *draft.writes), sources, foreign)
@@ -263,6 +261,11 @@ def _write_template(draft: _Draft, workload: Mapping[str, Any], desired: Desired
         draft.writes.append(remove("/spec/paused"))
     shape = Shape(version.release, config if config != NOTHING else "")
     draft.change(template=shape, before=msgspec.structs.replace(user, put=least))
+
+
+def may_give_back(workload: Mapping[str, Any], before: Before, theirs: bool) -> bool:
+    """Whether the user's pace and pause may come back: a pause would keep whatever pods there are, those of a candidate too."""
+    return rolled(workload) or (theirs and not before.paused)
 
 
 def _give_back(draft: _Draft, workload: Mapping[str, Any], before: Before) -> None:

@@ -17,9 +17,9 @@ from deployguard.targets.kubernetes.content import Contents
 from deployguard.targets.kubernetes.daemonset import DaemonSetTarget
 from deployguard.targets.kubernetes.deployment import DeploymentTarget, autoscaler
 from deployguard.targets.kubernetes.inplace_target import InPlaceTarget
-from deployguard.targets.kubernetes.looking import Ground, Scene, Source, shape_of
+from deployguard.targets.kubernetes.looking import Scene, Source, shape_of
 from deployguard.targets.kubernetes.marks import Json, WorkloadRef
-from deployguard.targets.kubernetes.promotion import base_of, ground_of
+from deployguard.targets.kubernetes.promotion import ground_of
 from deployguard.targets.kubernetes.references import ConfigRef, containers, unguardable
 from deployguard.targets.kubernetes.settings import ConfigContent
 from deployguard.targets.kubernetes.statefulset import StatefulSetTarget
@@ -93,10 +93,11 @@ class KubeTarget:
         sources = {ref: self._source(ref) for ref in self.config}
         contents = {ref: ConfigContent.of({"kind": ref.kind, **obj}) for ref, obj in sources.items() if obj is not None}
         digests = {ref: self._contents.digest_of(ref, contents[ref]) if ref in contents else "" for ref in self.config}
-        spec, template = workload["spec"], workload["spec"]["template"]
+        spec = workload["spec"]
+        template = inplace.at_rest(workload, self._contents) if self.ref.kind in IN_PLACE else spec["template"]
         shape = shape_of(template, self._contents)
         scene = Scene(workload, (), {ref: Source(ref, sources[ref], digest) for ref, digest in digests.items()})
-        ground = Ground(base_of(scene)) if self.ref.kind in IN_PLACE else ground_of(scene, self._contents)
+        ground = ground_of(scene, self._contents)
         scaler, unseen = self._autoscaler()
         status = workload.get("status") or {}
         return Live(

@@ -280,6 +280,7 @@ def test_a_trial_that_nobody_ended_is_taken_back_by_whoever_comes_next(stage: Se
     before, spec, stable = yard.pods(), yard.workload()["spec"], yard.stable()
     first = yard.candidate(stable, {"VERSION": "v2"}, config=conf(CONFIG_VERSION="b"))
     yard.drive(yard.wish(stable, first, 1), runs(first, 1))
+    assert yard.stable() == stable
     yard.drive(yard.wish(stable, by="web/r2"), runs(stable, 2))
     assert (yard.workload()["spec"], yard.pods()["web-0"]) == (spec, before["web-0"])
     yard.drive(yard.wish(stable, first, 1, by="web/r3"), runs(first, 1))
