@@ -115,7 +115,7 @@ def _superseded(scene: Scene, rollout: Rollout, view: TargetView, text: str) -> 
         case Verifying():
             return entered(rollout, RolledBack(phase.to, phase.why, phase.text), f"no relapse: {text}", scene.now, shifts=False)
         case RollingBack() if view.pending or view.fence != rollout.seq:
-            return rollout
+            return _overdue(scene, rollout, phase)
         case RollingBack() | Waiting():
             return entered(rollout, Superseded(text), text, scene.now, shifts=False)
         case _:
@@ -307,6 +307,16 @@ def _watching(scene: Scene, rollout: Rollout, phase: Watching) -> Rollout:
     return entered(rollout, Promoted(), "the watch is over", scene.now, shifts=False)
 
 
+def _overdue(scene: Scene, rollout: Rollout, phase: RollingBack) -> Rollout:
+    """The rollout, with a word once that its way back takes too long."""
+    if scene.now < phase.deadline or phase.overdue:
+        return rollout
+    late = health.not_restored(scene.view, phase.to) if scene.view else ()
+    text = f"not complete within {format_duration(scene.policy.rollback.within)}" + (f": instances {', '.join(late)}" if late else "")
+    rollout = msgspec.structs.replace(rollout, phase=msgspec.structs.replace(phase, overdue=True))
+    return noted(rollout, "overdue", text, scene.now)
+
+
 def _rolling_back(scene: Scene, rollout: Rollout, phase: RollingBack) -> Rollout:
     view = scene.view
     if view is not None and view.fence == rollout.seq and health.restored(view, phase.to):
@@ -316,10 +326,7 @@ def _rolling_back(scene: Scene, rollout: Rollout, phase: RollingBack) -> Rollout
         until = scene.now + scene.policy.rollback.relapse_watch
         return entered(rollout, Verifying(phase.to, phase.rung, phase.why, phase.text, until, done), text, scene.now, shifts=False)
     if scene.now >= phase.deadline and not phase.overdue:
-        late = health.not_restored(view, phase.to) if view else ()
-        text = f"not complete within {format_duration(scene.policy.rollback.within)}" + (f": instances {', '.join(late)}" if late else "")
-        rollout = msgspec.structs.replace(rollout, phase=msgspec.structs.replace(phase, overdue=True))
-        return noted(rollout, "overdue", text, scene.now)
+        return _overdue(scene, rollout, phase)
     if view is not None and view.fence == rollout.seq and scene.now >= _rung_ends(scene, phase):
         return _next_rung(scene, rollout, phase)
     return rollout

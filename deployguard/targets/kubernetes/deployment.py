@@ -172,7 +172,8 @@ class DeploymentTarget:
         if marks.number(scene.workload, marks.RETREATED) == desired.fence and promotion.exposing(desired):
             return False
         theirs = promotion.superseded(scene, self._contents)
-        if (told.before is not None and not desired.full and not theirs) or (desired.full and scene.canaries and not theirs):
+        left = told.before is not None and not desired.full and (not theirs or told.before.paused)
+        if left or (desired.full and scene.canaries and not theirs):
             return True
         if any(marks.name(pod) in desired.restart and not leaving(pod) for pod in pods) or not self._writer.disowned(scene):
             return True

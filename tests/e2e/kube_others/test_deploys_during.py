@@ -68,3 +68,19 @@ def test_a_deploy_by_others_is_not_fought(yard: Made, writers: Callable[[str], s
     write(place, 2)
     place.settled()
     assert (place.image(), set(place.pods().values())) == ("2", {"2"})
+
+
+@pytest.mark.full
+def test_a_pause_comes_back_when_no_candidate_is_left(yard: Made) -> None:
+    """Of a paused Deployment a promotion is overtaken: it is paused again, but not before what others deployed runs everywhere."""
+    place = yard()
+    stage.apply(place, 1)
+    place.settled()
+    place.kubectl("rollout", "pause", "deployment/web")
+    going = place.begin(IN_PROMOTION, "--image", "localhost/deployguard-shop:2")
+    came(place, going, "promotion")
+    until("a pod of the candidate is the workload's own", lambda: sorted(place.pods().values()).count("2") > 1)
+    stage.set_image(place, 3)
+    done = going.end()
+    assert (done.code, done.data["outcome"]) == (14, "superseded"), done.err
+    assert (place.workload()["spec"].get("paused"), set(place.pods().values()), place.canaries()) == (True, {"3"}, [])
