@@ -226,20 +226,26 @@ class Eyes:
         return self._kube.list(paths.events(self._ref.namespace), {"fieldSelector": f"involvedObject.uid={uid}"})
 
     def _last_words(self, pod: str, container: str, ends: int, previous: bool) -> tuple[str, ...]:
-        """What a container logged before it ended, for the time that `ends` says.
+        """What a container logged before it ended, for the time that `ends` says."""
+        said = self._words(pod, container, ends, previous)
+        if said is None:
+            clock.sleep(LOG_PAUSE)
+            said = self._words(pod, container, ends, previous)
+        return said or ()
 
-        A node starts it again at once the first time: if it has done so since the pod was read, its log is the new container's. While
-        the new one ends too the old one's log is gone, and the node knows only a moment later which is the last.
+    def _words(self, pod: str, container: str, ends: int, previous: bool) -> tuple[str, ...] | None:
+        """The same, or None where the node does not know for the moment which log that is.
+
+        A node starts a container again at once the first time: if it has done so since the pod was read, its log is the new one's. When
+        the new one ends too, the old one's log goes, and what the new one said stands for both.
         """
-        for pause in (0.0, LOG_PAUSE):
-            if pause:
-                clock.sleep(pause)
-            said = self._log(pod, container, previous)
-            if not previous and ends == 1 and (before := self._log(pod, container, True)) != ():
-                said = before
-            if said is not None:
-                return said
-        return ()
+        now = None if previous else self._log(pod, container, False)
+        if not previous and ends > 1:
+            return now
+        before = self._log(pod, container, True)
+        if before is None:
+            return self._log(pod, container, False) if previous else now
+        return before if previous else before or now
 
     def _log(self, pod: str, container: str, previous: bool) -> tuple[str, ...] | None:
         """The last lines of a container's log; none where there is none to be had, None where it has just gone."""
