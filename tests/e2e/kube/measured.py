@@ -8,7 +8,7 @@ import re
 import statistics
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -120,13 +120,14 @@ def _handler(api: Any, keeper: Doorkeeper) -> type[BaseHTTPRequestHandler]:
 
 @dataclass(frozen=True)
 class WayBack:
-    """One bad release: seconds, counted from the first bad sign, and the writes on the way back."""
+    """One bad release: seconds, counted from the first bad sign (None where nothing says when it was), and the writes on the way back."""
 
-    decided: float
-    last_bad: float
-    stopped: float
+    decided: float | None
+    last_bad: float | None
+    stopped: float | None
     failed: int
     writes: tuple[str, ...]
+    """Until the canary's deletion is answered: what follows is the cluster's work."""
 
 
 def crash_at_start(shop: Shop, keeper: Doorkeeper, number: int) -> WayBack:
@@ -134,11 +135,13 @@ def crash_at_start(shop: Shop, keeper: Doorkeeper, number: int) -> WayBack:
     with _told_to_stop(shop) as told:
         done = shop.run("--set", "env.CRASH_AT_START=1", "--set", f"env.TRY={number}")
     assert done.code == 10, done.err
-    logged = LOGGED.search(done.data["reason"])
-    assert logged, done.data["reason"]
-    exited = dt.datetime.strptime(logged[1], "%Y/%m/%d %H:%M:%S.%f").replace(tzinfo=dt.UTC).timestamp()
     decided = instant(done.data["decided"]).timestamp()
-    return WayBack(decided - exited, 0.0, told[0] - exited, 0, _writes(keeper, decided, told[0]))
+    writes = _writes(keeper, decided)
+    logged = LOGGED.search(done.data["reason"])  # a node may have lost the log of a container that was started again meanwhile
+    if logged is None:
+        return WayBack(None, None, None, 0, writes)
+    exited = dt.datetime.strptime(logged[1], "%Y/%m/%d %H:%M:%S.%f").replace(tzinfo=dt.UTC).timestamp()
+    return WayBack(decided - exited, None, told[0] - exited, 0, writes)
 
 
 def errors(shop: Shop, keeper: Doorkeeper, number: int) -> WayBack:
@@ -149,11 +152,12 @@ def errors(shop: Shop, keeper: Doorkeeper, number: int) -> WayBack:
     assert done.code == 10, done.err
     bad = [answer.at + answer.seconds for answer in shop.users.bad(began)]
     first, decided = min(bad), instant(done.data["decided"]).timestamp()
-    return WayBack(decided - first, max(bad) - first, told[0] - first, len(bad), _writes(keeper, decided, told[0]))
+    return WayBack(decided - first, max(bad) - first, told[0] - first, len(bad), _writes(keeper, decided))
 
 
-def _writes(keeper: Doorkeeper, since: float, until: float) -> tuple[str, ...]:
-    return tuple(one.words for one in keeper.between(since, until))
+def _writes(keeper: Doorkeeper, since: float) -> tuple[str, ...]:
+    deleted = max(one.answered for one in keeper.writes if one.verb == "DELETE" and "/deployments/" in one.path)
+    return tuple(one.words for one in keeper.between(since, deleted))
 
 
 @contextmanager
@@ -180,6 +184,9 @@ def _told_to_stop(shop: Shop) -> Iterator[list[float]]:
     assert at[0], "no pod of the canary was told to stop"
 
 
-def median(values: Sequence[float]) -> str:
-    """The median, the smallest and the largest, in seconds."""
-    return f"{statistics.median(values):.2f} s ({min(values):.2f} to {max(values):.2f}, {len(values)} runs)"
+def median(values: Iterable[float | None]) -> str:
+    """The median, the smallest and the largest of the seconds that are known."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "not known of any run"
+    return f"{statistics.median(known):.2f} s ({min(known):.2f} to {max(known):.2f}, {len(known)} runs)"

@@ -30,7 +30,7 @@ def test_the_way_back_measured(shop: Open, cluster: Cluster, tmp_path: Path, tel
     tell(f"20 % errors on 1 of 5 pods: first bad response to decision {median([run.decided for run in faults])}")
     tell(f"20 % errors on 1 of 5 pods: first bad response to the pod told to stop {median([run.stopped for run in faults])}")
     tell(f"failed answers of a run: {sorted(run.failed for run in faults)}")
-    tell(f"writes from the verdict on: {_most(crashes + faults)}")
+    tell(f"writes from the verdict to the deletion of the canary: {_most(crashes + faults)}")
     assert all(len(run.writes) <= MOST_WRITES for run in crashes + faults), [run.writes for run in crashes + faults]
 
 
