@@ -70,7 +70,7 @@ def watched() -> Iterator[set[str]]:
     ended = threading.Event()
 
     def look() -> None:
-        while not ended.wait(0.3):
+        while not ended.wait(1.0):
             for process in psutil.process_iter(["cmdline"]):
                 found.add(" ".join(process.info["cmdline"] or []))
 

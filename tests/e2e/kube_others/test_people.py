@@ -12,10 +12,8 @@ from tests.e2e.kube_others.stage import IN_PROMOTION, IN_STAGE, Yard
 
 pytestmark = [pytest.mark.e2e, pytest.mark.cluster]
 Made = Callable[..., Yard]
-MOMENTS = [
-    pytest.param((IN_STAGE, ("analyzing", 0)), id="stage", marks=pytest.mark.full),
-    pytest.param((IN_PROMOTION, ("advancing", 1)), id="promotion", marks=pytest.mark.full),
-]
+STAGE = (IN_STAGE, ("analyzing", 0))
+PROMOTION = (IN_PROMOTION, ("advancing", 1))
 
 
 def deployed(yard: Made, moment: tuple[dict[str, Any], tuple[str, int]], **more: Any) -> tuple[Yard, Any]:
@@ -32,8 +30,15 @@ def deployed(yard: Made, moment: tuple[dict[str, Any], tuple[str, int]], **more:
     return place, going
 
 
-@pytest.mark.parametrize("word", ["restart", "undo"])
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("word", "moment"),
+    [
+        pytest.param("restart", STAGE, id="restart"),
+        pytest.param("undo", STAGE, id="undo"),
+        pytest.param("undo", PROMOTION, id="undo-later"),
+    ],
+)
 def test_restart_and_undo_are_deploys_by_others(yard: Made, moment: tuple[dict[str, Any], tuple[str, int]], word: str) -> None:
     """`kubectl rollout restart` and `undo` overtake a rollout: it is superseded, and what they wrote stays and serves."""
     place, going = deployed(yard, moment)
@@ -47,7 +52,8 @@ def test_restart_and_undo_are_deploys_by_others(yard: Made, moment: tuple[dict[s
     assert len(set(place.pods().values())) == 1
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.full
+@pytest.mark.parametrize("moment", [pytest.param(STAGE, id="stage"), pytest.param(PROMOTION, id="promotion")])
 def test_a_new_size_by_an_autoscaler_or_a_person_is_kept(yard: Made, moment: tuple[dict[str, Any], tuple[str, int]]) -> None:
     """A size that comes by the scale subresource, as an autoscaler writes it, is followed and never written back; the rollout goes on."""
     place, going = deployed(yard, moment)
@@ -63,6 +69,7 @@ def test_a_new_size_by_an_autoscaler_or_a_person_is_kept(yard: Made, moment: tup
     assert (place.workload()["spec"]["replicas"], place.image(), place.canaries()) == (1, "1", [])
 
 
+@pytest.mark.full
 def test_an_autoscaler_that_owns_the_size_is_left_alone(yard: Made) -> None:
     """With a HorizontalPodAutoscaler, plan says so, and a rollout never writes the size."""
     place = yard(replicas=1)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.kube_others.stage import QUICK, Yard
+from tests.e2e.kube_others.stage import IN_STAGE, QUICK, Yard
 
 pytestmark = [pytest.mark.e2e, pytest.mark.cluster]
 REF = {"envFrom": [{"configMapRef": {"name": "settings"}}]}
@@ -62,3 +62,21 @@ def test_a_source_that_still_wants_what_was_condemned(yard: Callable[..., Yard],
     assert still not in place.command.cli("status").out
     refused = place.command.run(guard, "--config", f"ConfigMap/settings={bad}")
     assert refused.code == 13, refused.err
+
+
+@pytest.mark.full
+def test_a_source_that_is_edited_meanwhile_holds_the_rollout(yard: Callable[..., Yard]) -> None:
+    """While somebody has applied another ConfigMap the rollout is held and says so; what they wrote stays when it is taken back."""
+    place = yard(replicas=1)
+    deployed(place)
+    going = place.begin(IN_STAGE, "--image", f"{IMAGE}:2", config=("settings",))
+    place.at(going, ("analyzing", 0))
+    settings(place, CONFIG_VERSION="theirs")
+    place.at(going, ("holding", 0))
+    (row,) = place.command.cli("status", "-o", "json").data
+    assert row["held"]["why"] == "source", row
+    assert "ConfigMap settings was edited since the rollout began" in row["held"]["text"]
+    assert (row["source"]["quarantined"], held(place)) == (False, {"CONFIG_VERSION": "theirs"})
+    assert place.command.cli("abort").code == 0
+    assert going.end().code == 12
+    assert (held(place), place.image(), place.canaries()) == ({"CONFIG_VERSION": "theirs"}, "1", [])
