@@ -16,13 +16,13 @@ from tests.cluster.fixtures import Cluster
 from tests.cluster.load import Load
 from tests.e2e.conftest import Tell
 from tests.e2e.kube_chaos.conftest import Make
-from tests.e2e.kube_chaos.yard import CHECK, STRINGS, Yard, kill, pause, watched
+from tests.e2e.kube_chaos.yard import CHECK, STRINGS, WATCHED, Yard, kill, pause, watched
 from tests.e2e.world import Done, Going
 
 pytestmark = [pytest.mark.e2e, pytest.mark.cluster, pytest.mark.timeout(1800)]
 RATE = 40
-BAD_AT = {"good": "", "bad": "analyzing 1", "late": "advancing 2"}
-"""The phase in which the candidate turns bad: in its canary, or in the rolling update of the Deployment itself."""
+LATE = "advancing 2"
+"""The phase in which a `late` candidate turns bad: the rolling update of the Deployment itself. A `bad` one is bad from its first request."""
 
 
 @dataclass
@@ -51,7 +51,7 @@ def rolled_out(yard: Yard, guard: Path, number: int, kind: str, instants: list[f
     A negative instant counts from the start of the process: that one may never come to drive.
     """
     name = f"{kind}-{number}"
-    yard.pull(name)
+    yard.pull(name, ERROR_RATE=0.7 if kind == "bad" else 0)
     change = ["--set", f"env.VERSION={number}", "--set", f"env.CONFIG={STRINGS}/{name}"]
     before = yard.document().rollout
     old = before.id if before is not None else ""
@@ -59,7 +59,7 @@ def rolled_out(yard: Yard, guard: Path, number: int, kind: str, instants: list[f
 
     def always() -> None:
         nonlocal bad
-        if BAD_AT[kind] and not bad and yard.phase() == BAD_AT[kind] and yard.rollout().id != old:
+        if kind == "late" and not bad and yard.phase() == LATE and yard.rollout().id != old:
             yard.pull(name, ERROR_RATE=0.7)
             bad = True
 
@@ -89,7 +89,7 @@ def rolled_out(yard: Yard, guard: Path, number: int, kind: str, instants: list[f
 
 def kill_and_resume(node: Cluster, yard: Yard, seed: int, kind: str, wanted: int, tell: Tell) -> None:
     """Kill drivers of one kind of rollout, two or three for each, until `wanted` were killed; each must end as the quiet one."""
-    guard, dice = yard.guard(CHECK), random.Random(seed)
+    guard, dice = yard.guard(CHECK, **({"stages": WATCHED} if kind == "bad" else {})), random.Random(seed)
     namespace, place = yard.service.namespace, yard.command.folder / "history.json"
     with Load(yard.service.address, RATE), watched(node.kubeconfig, namespace, place) as history:
         quiet = rolled_out(yard, guard, 100, kind, [])
