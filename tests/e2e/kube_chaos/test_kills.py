@@ -22,7 +22,7 @@ from tests.e2e.world import Done, Going
 pytestmark = [pytest.mark.e2e, pytest.mark.cluster, pytest.mark.timeout(1800)]
 RATE = 40
 LATE = "advancing 2"
-"""The phase in which a `late` candidate turns bad: the rolling update of the Deployment itself. A `bad` one is bad from its first request."""
+"""The phase in which a `late` candidate turns bad: the rolling update of the Deployment itself. A `bad` one is bad from the start."""
 
 
 @dataclass

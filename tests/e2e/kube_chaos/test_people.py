@@ -171,7 +171,7 @@ def test_nobody_resumes(yard: Make, tell: Tell) -> None:
     until("it begins anew", lambda: here.rollout().id != first.id)
     here.reaches("analyzing 1", again)
     assert kill(again)
-    here.cli("reap", "--for", "20s", "--every", "1s")
+    here.cli("reap", "--for", "8s", "--every", "1s")
     until("the canary is gone", lambda: not here.canaries())
     here.elsewhere()
     last = here.begin(here.guard(), "--set", "env.VERSION=3").end()

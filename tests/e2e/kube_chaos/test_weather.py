@@ -109,7 +109,7 @@ def test_a_write_that_lands_after_the_way_back(yard: Make, way: Way, late: str) 
     assert (weather.landed[0] < 300) == (late == "create"), weather.landed
     assert (here.exposed(), marks.fence_of(here.workload()), here.pods()) == (0, fence, before)
     if late == "create":
-        reaped = here.cli("reap", "--for", "40s", "--every", "2s", "-o", "json")
+        reaped = here.cli("reap", "--for", "8s", "--every", "1s", "-o", "json")
         assert reaped.code == 0, reaped.err
     here.is_clean()
 
