@@ -40,9 +40,9 @@ class Told:
 
     @property
     def trail(self) -> list[tuple[str, str]]:
-        """The phases in order, with their stages in words; whatever depends on the moment is left out."""
+        """The phases in order, with their stages in words; whatever depends on the moment is left out, as is the end of the watch."""
         named = [(step.phase, step.text if step.phase == "advancing" else "") for step in self.rollout.trail]
-        return [step for step in named if step[0] not in ("waiting", "analyzing")]
+        return [step for step in named if step[0] not in ("waiting", "analyzing", "rolled_back")]
 
 
 def rolled_out(yard: Yard, guard: Path, number: int, kind: str, instants: list[float]) -> Told:
