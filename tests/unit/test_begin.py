@@ -11,7 +11,7 @@ from deployguard.engine import begin, claims, invariants
 from deployguard.engine.begin import Wish
 from deployguard.errors import Bug, RefusedError, WorldError
 from deployguard.model.document import Claim, Document, StableVersion
-from deployguard.model.rollout import Promoted, RolledBack, RollingBack, Superseded, Verifying, Waiting
+from deployguard.model.rollout import Analyzing, Promoted, RolledBack, RollingBack, Superseded, Verifying, Waiting
 from deployguard.model.target import Desired
 from deployguard.stores.memory import MemoryStore
 from deployguard.targets.simulated import Behaviour
@@ -221,3 +221,18 @@ def test_what_must_hold_between_two_documents() -> None:
     assert "promoted after a FAIL" in broken(Document("web"), replace(first, rollout=watching))
     invariants.check(first, replace(first, rollout=None))
     invariants.check(first, replace(first, rollout=replace(rollout, id="r2")))
+
+
+def test_what_nobody_drove_to_its_end_wants_only_to_be_ended() -> None:
+    """A way back that was cut off, and a candidate that the target took back by itself; not one that still serves, and not nothing."""
+    sim = Sim()
+    view = sim.target.observe()
+    document = begun(sim)
+    exposed = replace(document, rollout=replace(document.rollout, phase=Analyzing(0, START, START)))
+    going_back = replace(document, rollout=replace(document.rollout, phase=RollingBack(OLD, 0, "abort", "", START)))
+
+    assert not begin.left_behind(Document("web"), view)
+    assert not begin.left_behind(exposed, view)
+    assert begin.left_behind(exposed, replace(view, retreated=document.rollout.first_seq))
+    assert not begin.left_behind(exposed, replace(view, retreated=document.rollout.first_seq - 1))
+    assert begin.left_behind(going_back, view)
