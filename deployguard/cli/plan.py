@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from deployguard.cli.homes import Place, homed
 from deployguard.cli.options import ErrorRateOption, GuardOption, PowerOption, output_format, power_of, write_data
 from deployguard.cli.run import ConfigOption, ImageOption, ManifestOption, ReleaseOption, SetOption, change_of, guarded
+
+if TYPE_CHECKING:
+    from deployguard.files.guard_file import Resolved
+    from deployguard.wiring.home import Home
+    from deployguard.wiring.workload import Change
 
 
 def register(app: typer.Typer) -> None:
@@ -42,6 +48,23 @@ def plan(
 
     Example: deployguard plan -f guard.yaml --image shop/web:1.9 -o markdown
     """
+    output_format(output, "text", "json", "yaml", "markdown")
+    resolved, home = guarded(place, file, guard)
+    change = change_of(release, config, image, manifest, setting)
+    _show(_report(home, resolved, change, Given(traffic, error_rate, power_of(power))), output)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the command line says of the traffic; what is None is measured, or recorded."""
+
+    traffic: float | None
+    error_rate: float | None
+    power: float
+
+
+def _report(home: Home, resolved: Resolved, change: Change, given: Given) -> dict[str, Any]:
+    """The plan, ready for JSON."""
     import msgspec
 
     from deployguard.engine.begin import current_stable, refusal
@@ -52,9 +75,6 @@ def plan(
     from deployguard.wiring.guard import workload_of
     from deployguard.wiring.learning import learnt
 
-    output_format(output, "text", "json", "yaml", "markdown")
-    wanted_power = power_of(power)
-    resolved, home = guarded(place, file, guard)
     policy = resolved.policy
     workload = workload_of(home, resolved)
     view = workload.observe()
@@ -63,14 +83,14 @@ def plan(
     known = current_stable(document, view)
     stable = workload.begun(view, known.version if known else None)
     document = msgspec.structs.replace(document, names={**workload.names(view), **document.names})
-    made = workload.candidate(change_of(release, config, image, manifest, setting), stable, document, differ=True)
+    made = workload.candidate(change, stable, document, differ=True)
     traffic_known, sources = expected(
         workload,
         policy,
         learnt(FileReadings(store.directory), document, policy),
-        traffic=traffic,
-        error_rate=error_rate,
-        power=wanted_power,
+        traffic=given.traffic,
+        error_rate=given.error_rate,
+        power=given.power,
         say=lambda text: typer.echo(text, err=True),
     )
     data = plan_report(
@@ -88,7 +108,7 @@ def plan(
     data["remarks"] = workload.remarks(policy, view) + [{"check": "", "text": note} for note in made.notes]
     data["refused"] = refusal(document, stable, made.version, "") or None
     workload.close()
-    _show(data, output)
+    return data
 
 
 def _show(data: dict[str, Any], output: str) -> None:

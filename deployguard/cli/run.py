@@ -103,23 +103,19 @@ def run(
 ) -> None:
     """Guard one change to its end."""
     from deployguard.cli import rollout
-    from deployguard.model.units import parse_duration
     from deployguard.wiring.home import only_guard
 
     output_format(output, *FORMS)
     if on_cancel not in ("rollback", "hold"):
         raise UserError(f"`--on-cancel {on_cancel}` is not known", hint="write `rollback` or `hold`")
     check_reports(report or [])
-    try:
-        times = {what: parse_duration(text) for what, text in (("timeout", timeout), ("stay", stay)) if text is not None}
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    longest, stays = _spans(timeout, stay)
 
     def plan_at(home: Home) -> Plan:
         return rollout.Plan(
             home=home,
-            stay=times["stay"],
-            timeout=times.get("timeout"),
+            stay=stays,
+            timeout=longest,
             watch=watch,
             wait=wait,
             detach=detach,
@@ -139,6 +135,16 @@ def run(
             raise UserError("nothing to roll out was given", hint=_what_it_takes(resolved))
         result = rollout.started(plan_at(home), resolved, change)
     raise typer.Exit(finish(result, output, report or []))
+
+
+def _spans(timeout: str | None, stay: str) -> tuple[dt.timedelta | None, dt.timedelta]:
+    """`--timeout` and `--stay` as spans of time. Raises `UserError` for one that is none."""
+    from deployguard.model.units import parse_duration
+
+    try:
+        return None if timeout is None else parse_duration(timeout), parse_duration(stay)
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def change_of(

@@ -146,7 +146,10 @@ BAD_FLAGS: dict[str, tuple[list[str], str]] = {
     "a time that is none": (["run", "-f", "good.yaml", "--release", ".", "--timeout", "soon"], "soon"),
     "a negative time": (["run", "-f", "good.yaml", "--release", ".", "--stay", "-1s"], "-1s"),
     "a report nowhere": (["run", "-f", "good.yaml", "--release", ".", "--report", "no/where.md"], "no/where.md"),
-    "a report of no kind": (["run", "-f", "good.yaml", "--release", ".", "--report", "report.doc"], "end it in .json, .md, .txt, .xml, .yaml"),
+    "a report of no kind": (
+        ["run", "-f", "good.yaml", "--release", ".", "--report", "report.doc"],
+        "end it in .json, .md, .txt, .xml, .yaml",
+    ),
     "an unknown way to cancel": (["run", "-f", "good.yaml", "--release", ".", "--on-cancel", "explode"], "explode"),
     "a resume of nothing": (["run", "--resume"], "no guard has run"),
     "a resume with a file": (["run", "--resume", "-f", "good.yaml"], "--resume"),
