@@ -156,12 +156,15 @@ def measure(*, quick: bool) -> Result:
         raise RuntimeError(cluster)
     if not cluster.has_node or cluster.rig is None:
         raise RuntimeError("the cluster has no node of this machine: `make cluster` as root")
+    from benchmarks.kubernetes_cost import costs
+
     api, count, rows = Api(cluster.kubeconfig), 2 if quick else 5, []
     for name, (change, mounted) in SCENARIOS.items():
         runs = [guarded(cluster, api, change, mounted=mounted) for _ in range(count)]
         window = max(30.0, *(run.last_candidate for run in runs))
         native = [unguarded(cluster, api, change, window, mounted=mounted) for _ in range(1 if quick else 3)]
         rows += _rows(name, runs, native, window)
+    rows += costs(cluster, api, quick=quick)
     return Result(
         subject="kubernetes",
         compared=f"a Deployment of {REPLICAS} shops on Kubernetes {cluster.version}, {RATE} requests/s through its Service, "

@@ -52,6 +52,7 @@ class Doorkeeper:
 
     kubeconfig: Path
     writes: list[Written] = field(default_factory=list)
+    reads: list[Written] = field(default_factory=list)
 
     def between(self, since: float, until: float) -> list[Written]:
         """The writes that count, asked for in a stretch of time."""
@@ -100,8 +101,8 @@ def _handler(api: Any, keeper: Doorkeeper) -> type[BaseHTTPRequestHandler]:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             headers = {name: self.headers[name] for name in KEPT_HEADERS if self.headers.get(name)}
             said = pool.request(self.command, api.server + self.path, body=body or None, headers=headers)
-            if self.command in WRITES:
-                keeper.writes.append(Written(asked, time.time(), self.command, self.path, said.status))
+            kept = keeper.writes if self.command in WRITES else keeper.reads
+            kept.append(Written(asked, time.time(), self.command, self.path, said.status))
             self.send_response(said.status)
             for name in ("Content-Type", "Retry-After"):
                 if said.headers.get(name):
