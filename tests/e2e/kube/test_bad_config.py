@@ -87,7 +87,7 @@ def test_an_edit_in_place_spoils_every_pod_and_a_guarded_one_spoils_one(set_up: 
     with set_up.unharmed():
         done = set_up.run("--config", set_up.file(MOUNTED, shop_conf=text), config=SOURCES)
         assert done.code == 10, done.err
-        assert not set_up.spoiled()
+        until("the canary's pod, which alone was spoiled, is gone", lambda: not set_up.spoiled())
     guarded, pods = set_up.users.bad(began), set_up.pods()
     edited = time.time()
     set_up.api.merge(f"{set_up.core}/configmaps/web-config", {"data": {manifests.CONFIG_FILE: text}})
