@@ -1,4 +1,7 @@
-"""A Deployment, StatefulSet or DaemonSet as the guarded workload."""
+"""A Deployment, StatefulSet or DaemonSet as the guarded workload.
+
+Signals and files are imported where they are needed: `status` looks at a workload too, and needs neither.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from deployguard import clock
-from deployguard.announce.events import ToEvents
 from deployguard.errors import RefusedError, WorldError
 from deployguard.kube import paths
 from deployguard.kube.client import Kube
@@ -18,14 +20,10 @@ from deployguard.model.reading import Counters
 from deployguard.model.target import STABLE, TargetView
 from deployguard.model.version import NOTHING, Version
 from deployguard.ports import Sink, Source, Target
-from deployguard.signals.probe import ProbePool
-from deployguard.signals.scrape import ScrapePool, ScrapeSource
 from deployguard.targets.kubernetes.marks import WorkloadRef
 from deployguard.targets.kubernetes.references import ConfigRef
 from deployguard.targets.kubernetes.workload import Live, workload_target
-from deployguard.wiring.cluster_change import made, short_image
 from deployguard.wiring.cluster_listeners import ListeningTarget
-from deployguard.wiring.sources import Ways, page_timeout, sources_of
 from deployguard.wiring.workload import Candidate, Change
 
 if TYPE_CHECKING:
@@ -33,6 +31,7 @@ if TYPE_CHECKING:
     from deployguard.model.document import Document
     from deployguard.model.policy import Policy
     from deployguard.signals.logs import Logs
+    from deployguard.signals.probe import ProbePool
 
 REAPER_LABEL = "deployguard.dev/reaper"
 
@@ -122,6 +121,8 @@ class ClusterWorkload:
     def names(self, view: TargetView) -> dict[str, str]:
         """What people call the version that was found running: its images, and its configuration's sources."""
         del view
+        from deployguard.wiring.cluster_change import short_image
+
         live = self.live
         named = {live.version.release: short_image(live.template)}
         if live.version.config != NOTHING:
@@ -130,6 +131,8 @@ class ClusterWorkload:
 
     def candidate(self, change: Change, stable: Version, document: Document, *, differ: bool = False) -> Candidate:
         """The candidate, its template and its configuration kept in the cluster."""
+        from deployguard.wiring.cluster_change import made
+
         return made(self, change, stable, document, differ=differ)
 
     def place(self) -> dict[str, Any]:
@@ -138,10 +141,15 @@ class ClusterWorkload:
 
     def probes(self) -> ProbePool:
         """What walks journeys, to pods and Services through the API server where they are not reached straight."""
+        from deployguard.signals.probe import ProbePool
+
         return ProbePool(proxy=self.kube)
 
     def sources(self, policy: Policy, probes: ProbePool) -> dict[str, Source]:
         """The pods' own pages, straight or through the API server; a Prometheus; the pods' logs; the prober's walks."""
+        from deployguard.signals.scrape import ScrapePool
+        from deployguard.wiring.sources import Ways, page_timeout, sources_of
+
         ways = Ways(
             pool=ScrapePool(timeout=page_timeout(policy), proxy=self.kube),
             probes=probes,
@@ -157,10 +165,14 @@ class ClusterWorkload:
 
     def sinks(self) -> Sequence[Sink]:
         """Events on the workload: `kubectl describe` tells the story."""
+        from deployguard.announce.events import ToEvents
+
         return (ToEvents(self.kube, self.guarded.ref.namespace, self.owner()),)
 
     def traffic(self, policy: Policy, seconds: float) -> float | None:
         """Requests a second, counted on the pods' own pages by the first check that counts; None when no check does."""
+        from deployguard.signals.scrape import ScrapePool, ScrapeSource
+
         check = next((c for c in policy.checks if c.source == "scrape" and c.kind == "counts"), None)
         if check is None or check.source != "scrape":
             return None
