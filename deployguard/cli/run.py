@@ -112,16 +112,8 @@ def run(
     longest, stays = _spans(timeout, stay)
 
     def plan_at(home: Home) -> Plan:
-        return rollout.Plan(
-            home=home,
-            stay=stays,
-            timeout=longest,
-            watch=watch,
-            wait=wait,
-            detach=detach,
-            hold_on_cancel=on_cancel == "hold",
-            require_reaper=require_reaper,
-        )
+        how = {"watch": watch, "wait": wait, "detach": detach, "require_reaper": require_reaper}
+        return rollout.Plan(home=home, stay=stays, timeout=longest, hold_on_cancel=on_cancel == "hold", **how)
 
     change = change_of(release, config, image, manifest, setting, name, override)
     if resume:
