@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 import typer
 
 from deployguard.errors import UserError
+from deployguard.wiring.home import usual_directory
 
 StateOption = Annotated[
     Path | None,
@@ -43,11 +43,10 @@ def plugin() -> bool:
 
 
 def state_directory(given: Path | None) -> Path:
-    """The state directory: the one given, $XDG_STATE_HOME/deployguard, or ~/.local/state/deployguard."""
+    """The state directory: the one given, absolute, or the usual one."""
     if given is not None:
         return given.expanduser().absolute()
-    base = os.environ.get("XDG_STATE_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "deployguard"
+    return usual_directory()
 
 
 def output_format(given: str, *known: str) -> str:

@@ -6,7 +6,7 @@ import re
 from typing import NamedTuple
 from urllib.parse import quote
 
-_WORKLOADS = {"Deployment": "deployments", "StatefulSet": "statefulsets", "DaemonSet": "daemonsets"}
+WORKLOADS = {"Deployment": "deployments", "StatefulSet": "statefulsets", "DaemonSet": "daemonsets"}
 _CONTENT = {"ConfigMap": "configmaps", "Secret": "secrets"}
 
 _PLACE = re.compile(
@@ -68,7 +68,7 @@ def namespace(name: str) -> str:
 
 def workloads(kind: str, namespace: str) -> str:
     """The workloads of a kind (`Deployment`, `StatefulSet`, `DaemonSet`) in a namespace; everywhere when it is empty."""
-    return grouped("apps/v1", namespace, _WORKLOADS[kind])
+    return grouped("apps/v1", namespace, WORKLOADS[kind])
 
 
 def workload(kind: str, namespace: str, name: str) -> str:

@@ -177,16 +177,7 @@ def _maps(head: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str
 
 def _places(head: str, old: Any, new: Any) -> list[str]:
     """Differences of two values by path: `container web: resources.limits.memory 512Mi -> 1Gi`."""
-    one, two = _flat(old, ""), _flat(new, "")
-    lines: list[str] = []
-    for path in [*one, *(path for path in two if path not in one)]:
-        if path not in two:
-            lines.append(f"{head} {path} removed")
-        elif path not in one:
-            lines.append(f"{head} {path} added: {_value(path, two[path])}")
-        elif one[path] != two[path]:
-            lines.append(f"{head} {path} {_value(path, one[path])} -> {_value(path, two[path])}")
-    return lines
+    return _maps(head, _flat(old, ""), _flat(new, ""))
 
 
 def _flat(value: Any, path: str) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +18,7 @@ from deployguard.stores.kube import KubeStore
 from deployguard.targets.kubernetes.marks import WorkloadRef
 from deployguard.targets.kubernetes.references import ConfigRef
 from deployguard.wiring.cluster_workload import ClusterWorkload, Guarded
-
-WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet")
+from deployguard.wiring.home import usual_directory
 
 if TYPE_CHECKING:
     from deployguard.model.guard import GuardFile
@@ -51,9 +49,7 @@ def placed(place: dict[str, Any], kube: Kube) -> ClusterWorkload:
 
 def _cache(kube: Kube, namespace: str) -> Path:
     """Where this machine keeps recordings of the guards of a namespace."""
-    base = os.environ.get("XDG_STATE_HOME")
-    root = Path(base) if base else Path.home() / ".local" / "state"
-    return root / "deployguard" / "clusters" / hashlib.sha256(kube.server.encode()).hexdigest()[:10] / namespace
+    return usual_directory() / "clusters" / hashlib.sha256(kube.server.encode()).hexdigest()[:10] / namespace
 
 
 def _place(document: object) -> tuple[str, str, str] | None:
@@ -89,7 +85,7 @@ class ClusterHome:
         namespace = None if self._everywhere else self.kube.namespace
         found = kube_store.documents(self.kube, namespace)
         if self._labels:
-            chosen = {one for kind in WORKLOADS for one in self._labelled(kind, namespace)}
+            chosen = {one for kind in paths.WORKLOADS for one in self._labelled(kind, namespace)}
             found = [one for one in found if _place(one[2]) in chosen]
         return sorted(f"{where}/{name}" if self._everywhere else name for where, name, _ in found)
 
@@ -104,7 +100,7 @@ class ClusterHome:
 
     def own(self, guard: str, workload: ClusterWorkload) -> None:
         """What is saved for the guard from now on belongs to its workload, and goes with it."""
-        self._owners[guard] = workload.owner()
+        self._owners[guard] = workload.owner
 
     def store(self, guard: str) -> KubeStore:
         """What is saved for a guard, whether or not anything is yet. Recordings, which are large, stay on the machine that drives."""

@@ -46,12 +46,15 @@ def made(workload: ClusterWorkload, change: Change, stable: Version, document: D
     contents = _contents(workload, change, written, stable, document, notes)
     store = workload.followed.contents()
     version = Version(store.admit_template(template), store.admit_config(contents) if contents else NOTHING)
-    names = {version.release: _release_name(template, version.release, document)}
-    if version.config != NOTHING:
-        names[version.config] = "+".join(ref.name for ref in sorted(contents)) + "@" + version.config[7:13]
+    names = {version.release: _release_name(template, version.release, document)} | config_name(contents, version.config)
     if change.name:
         names[version.release if version.release != stable.release else version.config] = change.name
     return Candidate(version, names, _diff(workload, version, stable) if differ else (), tuple(notes))
+
+
+def config_name(contents: Contents, digest: str) -> dict[str, str]:
+    """What people call a configuration, by its digest: its sources, and the beginning of the digest. Empty where nothing is guarded."""
+    return {} if digest == NOTHING else {digest: "+".join(ref.name for ref in sorted(contents)) + "@" + digest[7:13]}
 
 
 def short_image(template: Mapping[str, Any]) -> str:

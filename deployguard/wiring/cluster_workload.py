@@ -80,7 +80,7 @@ class ClusterWorkload:
         self.kube = kube
         self.guarded = guarded
         self.name = f"{guarded.ref.kind}/{guarded.ref.name}"
-        self.word = f"{guarded.ref.kind.lower()}/{guarded.ref.name} in {guarded.ref.namespace}"
+        self.word = str(guarded.ref)
         self.followed = workload_target(kube, guarded.ref, guarded.config, port=guarded.port, capacity=guarded.capacity, pool=guarded.pool)
         self.target: Target = ListeningTarget(kube, self.followed, guarded.service)
 
@@ -88,6 +88,7 @@ class ClusterWorkload:
         """What runs where now."""
         return self.target.observe()
 
+    @functools.cached_property
     def owner(self) -> dict[str, Any]:
         """The reference by which an object belongs to the workload, without being managed by it. Raises `KubeError`."""
         ref = self.guarded.ref
@@ -121,13 +122,10 @@ class ClusterWorkload:
     def names(self, view: TargetView) -> dict[str, str]:
         """What people call the version that was found running: its images, and its configuration's sources."""
         del view
-        from deployguard.wiring.cluster_change import short_image
+        from deployguard.wiring.cluster_change import config_name, short_image
 
         live = self.live
-        named = {live.version.release: short_image(live.template)}
-        if live.version.config != NOTHING:
-            named[live.version.config] = "+".join(ref.name for ref in sorted(live.contents)) + "@" + live.version.config[7:13]
-        return named
+        return {live.version.release: short_image(live.template)} | config_name(live.contents, live.version.config)
 
     def candidate(self, change: Change, stable: Version, document: Document, *, differ: bool = False) -> Candidate:
         """The candidate, its template and its configuration kept in the cluster."""
@@ -167,7 +165,7 @@ class ClusterWorkload:
         """Events on the workload: `kubectl describe` tells the story."""
         from deployguard.announce.events import ToEvents
 
-        return (ToEvents(self.kube, self.guarded.ref.namespace, self.owner()),)
+        return (ToEvents(self.kube, self.guarded.ref.namespace, self.owner),)
 
     def traffic(self, policy: Policy, seconds: float) -> float | None:
         """Requests a second, counted on the pods' own pages by the first check that counts; None when no check does."""

@@ -84,10 +84,10 @@ class FleetWorkload:
             names[version.release] = change.name or release.resolve().name
         if config is not None:
             names[version.config] = (change.name if change.name and release is None else None) or config.resolve().name
-        diff = self._diff(version, stable, release, config) if differ else ()
+        diff = self._diff(stable, release, config) if differ else ()
         return Candidate(version, names, diff)
 
-    def _diff(self, version: Version, stable: Version, release: Path | None, config: Path | None) -> tuple[str, ...]:
+    def _diff(self, stable: Version, release: Path | None, config: Path | None) -> tuple[str, ...]:
         from deployguard.report.diff import directory_diff
 
         lines: list[str] = []
@@ -95,7 +95,6 @@ class FleetWorkload:
             lines += directory_diff(self._content("release", stable.release), release)
         if config is not None:
             lines += directory_diff(self._content("config", stable.config), config)
-        del version
         return tuple(lines)
 
     def _content(self, part: str, digest: str) -> Path | None:

@@ -6,6 +6,7 @@ Commands know a `Home` and what it gives them; which one it is, is decided once,
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
     from deployguard.stores.chain import Verification
     from deployguard.stores.ledger import Summary
     from deployguard.wiring.guard import Rig
+
+
+def usual_directory() -> Path:
+    """Where state lives on this machine unless somebody says otherwise: $XDG_STATE_HOME/deployguard, or ~/.local/state/deployguard."""
+    base = os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "deployguard"
 
 
 class GuardStore(Store, Protocol):
