@@ -10,7 +10,6 @@ import argparse
 import math
 import os
 import resource
-import secrets
 import sys
 import tempfile
 import time
@@ -22,7 +21,7 @@ from pathlib import Path
 from benchmarks.document import section
 from benchmarks.rows import Result, Row, row, table
 from tests.cluster import manifests
-from tests.cluster.api import Api, until
+from tests.cluster.api import Api, fresh_namespace, until
 from tests.cluster.fixtures import Cluster, Service, at_hand, deployed, reachable
 from tests.cluster.load import Load, Served
 from tests.cluster.world import POD_ERRORS, ClusterWorld
@@ -62,11 +61,7 @@ class Told:
 @contextmanager
 def shop(cluster: Cluster, api: Api, *, mounted: bool) -> Iterator[tuple[Service, ClusterWorld]]:
     """A shop of its own namespace, ready and reached by users; nothing is left of it."""
-    namespace = f"dg-bench-{secrets.token_hex(3)}"
-    path = f"/api/v1/namespaces/{namespace}"
-    api.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
-    try:
-        until("the service account", lambda: api.ask("GET", f"{path}/serviceaccounts/default").status == 200)
+    with fresh_namespace(api) as namespace:
         service = deployed(api, namespace, "web", REPLICAS, config={"VERSION": "1"} if mounted else None, env={"VERSION": "1"})
         until("the Service", lambda: reachable(service.address, 80))
         with tempfile.TemporaryDirectory(prefix="deployguard-bench-") as folder:
@@ -75,8 +70,6 @@ def shop(cluster: Cluster, api: Api, *, mounted: bool) -> Iterator[tuple[Service
                 yield service, world
             finally:
                 world.close()
-    finally:
-        api.delete(path)
 
 
 def guarded(cluster: Cluster, api: Api, change: dict[str, str], *, mounted: bool) -> Told:

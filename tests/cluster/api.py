@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -90,3 +92,16 @@ def until(what: str, ready: Callable[[], T], patience: float = PATIENCE) -> T:
         assert time.monotonic() < deadline, f"{what} did not come true in {patience:.0f} s"
         time.sleep(0.1)
     return found
+
+
+@contextmanager
+def fresh_namespace(api: Api) -> Iterator[str]:
+    """A namespace of one's own, ready for pods; it goes afterwards, unwaited."""
+    name = f"dgt-{secrets.token_hex(4)}"
+    path = f"/api/v1/namespaces/{name}"
+    api.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    try:
+        until("the default service account", lambda: api.ask("GET", f"{path}/serviceaccounts/default").status == 200)
+        yield name
+    finally:
+        api.delete(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import socket
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.cluster import build, manifests, tools
-from tests.cluster.api import Api, until
+from tests.cluster.api import Api, fresh_namespace, until
 from tests.cluster.load import Load
 from tests.cluster.places import OLDEST, ClusterError, Place
 from tests.cluster.rig import Rig, main_version
@@ -132,12 +131,8 @@ def node(cluster: Cluster) -> Cluster:
 @pytest.fixture
 def namespace(api: Api) -> Iterator[str]:
     """A namespace of the test's own, ready for pods; it goes afterwards, unwaited."""
-    name = f"dgt-{secrets.token_hex(4)}"
-    api.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
-    until("the default service account", lambda: api.ask("GET", account).status == 200)
-    yield name
-    api.delete(f"/api/v1/namespaces/{name}")
+    with fresh_namespace(api) as name:
+        yield name
 
 
 @pytest.fixture(scope="session")

@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.api import Api, until
+from tests.cluster.api import Api, fresh_namespace
 from tests.cluster.fixtures import Cluster
 from tests.e2e.kube.shop import Open, Shop, opened
-
-
-@contextmanager
-def fresh_namespace(api: Api) -> Iterator[str]:
-    """A namespace of its own, ready for pods; it goes afterwards, unwaited."""
-    name = f"e2ea-{secrets.token_hex(4)}"
-    api.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    until("the service account", lambda: api.ask("GET", f"/api/v1/namespaces/{name}/serviceaccounts/default").status == 200)
-    try:
-        yield name
-    finally:
-        api.delete(f"/api/v1/namespaces/{name}")
 
 
 @pytest.fixture

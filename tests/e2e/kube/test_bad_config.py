@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import pytest
 
 from tests.cluster import manifests
-from tests.cluster.api import Api, until
+from tests.cluster.api import Api, fresh_namespace, until
 from tests.cluster.fixtures import Cluster, Service, ready
 from tests.e2e.conftest import Tell
-from tests.e2e.kube.conftest import fresh_namespace
 from tests.e2e.kube.shop import Shop, served
 from tests.e2e.kube.test_bad_releases import judged
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import signal
 import time
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from deployguard.kube.client import connect
-from tests.cluster.api import Api, until
+from tests.cluster.api import Api, fresh_namespace, until
 from tests.cluster.fixtures import ready
 from tests.cluster.places import ClusterError
 from tests.cluster.rig import Rig
@@ -41,19 +40,17 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 @pytest.fixture
 def here(rig: Rig, tmp_path: Path) -> Iterator[Yard]:
     """A Deployment of two pods that are said to run."""
-    api, name = Api(rig.place.kubeconfig), f"e2e-{secrets.token_hex(4)}"
-    api.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    until("the service account", lambda: api.ask("GET", f"/api/v1/namespaces/{name}/serviceaccounts/default").status == 200)
-    pretender, command = Pretender(api, name), ClusterWorld(tmp_path.resolve(), rig.place.kubeconfig, name)
-    pretender.start()
-    service = deployed(api, name, 2)
-    until("the Deployment is ready", lambda: ready(api, service))
-    found = Yard(api, connect(kubeconfig=str(rig.place.kubeconfig), timeout=20.0), service, command, tmp_path)
-    found.elsewhere()
-    yield found
-    command.close()
-    pretender.stop()
-    api.delete(f"/api/v1/namespaces/{name}")
+    api = Api(rig.place.kubeconfig)
+    with fresh_namespace(api) as name:
+        pretender, command = Pretender(api, name), ClusterWorld(tmp_path.resolve(), rig.place.kubeconfig, name)
+        pretender.start()
+        service = deployed(api, name, 2)
+        until("the Deployment is ready", lambda: ready(api, service))
+        found = Yard(api, connect(kubeconfig=str(rig.place.kubeconfig), timeout=20.0), service, command, tmp_path)
+        found.elsewhere()
+        yield found
+        command.close()
+        pretender.stop()
 
 
 @contextmanager
